@@ -1,0 +1,91 @@
+//! Both text encoders, and what they have already encoded.
+
+use super::load::BurnLoader;
+use super::node::Tracked;
+use super::ops::BurnOps;
+use super::read;
+use crate::engine::Error;
+use crate::ops::Ops;
+use crate::sdxl::clip::TextEncoder;
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor, TensorData};
+use lora_rates_common::tokenizer::Tokens;
+use std::collections::HashMap;
+
+/// CLIP-L and bigG.
+pub(super) struct TextEncoders<B: Backend> {
+    clip_l: TextEncoder<BurnOps<B>>,
+    clip_g: TextEncoder<BurnOps<B>>,
+    /// Prompts encoded without networks, on the host: context and pooled.
+    known: HashMap<Tokens, (Vec<f32>, Vec<f32>)>,
+    context: usize,
+    pooled: usize,
+    device: B::Device,
+    dtype: DType,
+}
+
+/// Text as the UNet takes it.
+pub(super) struct Text<B: Backend> {
+    /// `[b, 75 k + 2, context]`.
+    pub(super) context: Tracked<B, 3>,
+    /// `[b, 1, pooled]`.
+    pub(super) pooled: Tracked<B, 3>,
+}
+
+impl<B: Backend> TextEncoders<B> {
+    pub(super) fn load(loader: &mut BurnLoader<'_, B>) -> Result<Self, Error> {
+        let config = loader.source.config();
+        let (context, pooled) = (config.unet.context_dim, config.pooled_width());
+        Ok(Self {
+            clip_l: TextEncoder::load(loader, "text_encoder", &config.text_encoder_1)?,
+            clip_g: TextEncoder::load(loader, "text_encoder_2", &config.text_encoder_2)?,
+            known: HashMap::new(),
+            context,
+            pooled,
+            device: loader.device.clone(),
+            dtype: loader.dtype,
+        })
+    }
+
+    /// Encodes prompts of one length under the networks of `ops`.
+    pub(super) fn encode(&self, ops: &BurnOps<B>, prompts: &[Tokens]) -> Text<B> {
+        let chunks = prompts.first().map_or(1, |tokens| tokens.clip_l.len());
+        let rows_l: Vec<Vec<u32>> = prompts.iter().flat_map(|p| p.clip_l.iter().map(|row| row.to_vec())).collect();
+        let rows_g: Vec<Vec<u32>> = prompts.iter().flat_map(|p| p.clip_g.iter().map(|row| row.to_vec())).collect();
+        let l = self.clip_l.encode(ops, &rows_l);
+        let g = self.clip_g.encode(ops, &rows_g);
+        let hidden = ops.join_chunks(ops.concat(l.hidden, g.hidden), chunks);
+        // bigG always has a projection: the sizes of a model without one are refused when it is opened.
+        let pooled = g.pooled.unwrap_or_else(|| hidden.clone());
+        let width = pooled.dims()[2];
+        let firsts = (0..prompts.len()).map(|p| pooled.clone().slice([p * chunks..p * chunks + 1, 0..1, 0..width]));
+        let pooled = if chunks == 1 { pooled } else { Tensor::cat(firsts.collect(), 0) };
+        Text { context: hidden, pooled }
+    }
+
+    /// The same without networks; every distinct prompt is encoded once.
+    pub(super) fn recall(&mut self, prompts: &[Tokens]) -> Result<Text<B>, Error> {
+        let base = BurnOps::base();
+        for prompt in prompts {
+            if !self.known.contains_key(prompt) {
+                let text = self.encode(&base, std::slice::from_ref(prompt));
+                let values = (read(text.context.inner())?, read(text.pooled.inner())?);
+                self.known.insert(prompt.clone(), values);
+            }
+        }
+        let values = |pick: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
+            prompts.iter().filter_map(|p| self.known.get(p)).flat_map(pick).copied().collect::<Vec<f32>>()
+        };
+        let (context, pooled) = (values(|known| &known.0), values(|known| &known.1));
+        Ok(Text {
+            context: self.tokens(context, prompts.len(), self.context),
+            pooled: self.tokens(pooled, prompts.len(), self.pooled),
+        })
+    }
+
+    fn tokens(&self, values: Vec<f32>, batch: usize, width: usize) -> Tracked<B, 3> {
+        let tokens = values.len() / (batch * width).max(1);
+        let data = TensorData::new(values, [batch, tokens, width]);
+        Tensor::from_inner(Tensor::<B, 3>::from_data(data.convert_dtype(self.dtype), (&self.device, self.dtype)))
+    }
+}

@@ -1,0 +1,6 @@
+//! The worker: SDXL with its networks on one device, and the session that works for a coordinator.
+
+pub mod engine;
+pub mod ops;
+pub mod sdxl;
+pub mod source;
