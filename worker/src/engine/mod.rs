@@ -6,6 +6,7 @@ pub mod loss;
 use lora_rates_common::diffusion::LossOptions;
 use lora_rates_common::network::Network;
 use lora_rates_common::picture::Pixels;
+use lora_rates_common::sdxl::config::LATENT_SCALE;
 use lora_rates_common::spec::Precision;
 use lora_rates_common::tokenizer::Tokens;
 
@@ -147,6 +148,15 @@ pub struct Moments {
     pub width: usize,
     /// Means `[4, height, width]`, then log variances.
     pub values: Vec<f32>,
+}
+
+impl Moments {
+    /// Draws latents with these standard normals `[4, height, width]` and scales them for the UNet: `[4, height, width]`.
+    pub fn sample(&self, noise: &[f32]) -> Vec<f32> {
+        let (means, logvars) = self.values.split_at(self.values.len() / 2);
+        let draw = |((mean, logvar), noise): ((&f32, &f32), &f32)| (mean + (logvar / 2.0).exp() * noise) * LATENT_SCALE as f32;
+        means.iter().zip(logvars).zip(noise).map(draw).collect()
+    }
 }
 
 /// One model on one device.

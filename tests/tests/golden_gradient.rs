@@ -1,0 +1,87 @@
+//! Loss and gradient by the rates on the CPU in f32, against PyTorch's float64 run.
+
+use burn::backend::Flex;
+use lora_rates_common::diffusion::LossOptions;
+use lora_rates_tests::golden::{Numbers, close, engine_with, json, list};
+use lora_rates_worker::engine::burn::BurnEngine;
+use lora_rates_worker::engine::{Gradient, GradientEngine, Microbatch};
+use serde_json::Value;
+
+/// The batch of the step's golden file.
+fn batch(numbers: &Numbers, weights: Option<&[f64]>) -> Microbatch {
+    let shape = numbers.shape("batch/latents");
+    Microbatch {
+        height: shape[2],
+        width: shape[3],
+        latents: numbers.singles("batch/latents"),
+        noise: numbers.singles("batch/noise"),
+        timesteps: numbers.timesteps("batch/timesteps"),
+        prompts: numbers.prompts("batch/ids_clip_l", "batch/ids_clip_g"),
+        time_ids: numbers.time_ids("batch/time_ids"),
+        loss_weights: weights.map_or_else(|| vec![1.0; shape[0]], <[f64]>::to_vec),
+    }
+}
+
+fn options(variant: &Value) -> LossOptions {
+    let flag = |name: &str| variant[name].as_bool().expect("a flag");
+    LossOptions {
+        v_parameterization: variant["target"] == "v",
+        min_snr_gamma: variant["min_snr_gamma"].as_f64(),
+        debiased_estimation: flag("debiased_estimation_loss"),
+        scale_v_pred_loss_like_noise_pred: flag("scale_v_pred_loss_like_noise_pred"),
+        v_pred_like_loss: variant["v_pred_like_loss"].as_f64(),
+    }
+}
+
+fn compute(engine: &mut BurnEngine<Flex>, case: &Value, step: &Value, variant: &str, numbers: &Numbers) -> Gradient {
+    let settings = &step["variants"][variant];
+    let weights = list(&step["loss_weights"]);
+    let weights = settings["uses_loss_weights"].as_bool().expect("a flag").then_some(weights.as_slice());
+    let rates: Vec<f32> = list(&case["rates"]).into_iter().map(|r| r as f32).collect();
+    engine.gradient(&batch(numbers, weights), &rates, &options(settings)).expect("a gradient")
+}
+
+/// Cases whose networks are all of kinds that are supported.
+fn cases(step: &Value) -> Vec<&Value> {
+    let plain = |case: &&Value| {
+        let files = case["files"].as_array().expect("files");
+        files.iter().all(|f| ["L1", "L2", "L3", "L4", "L5"].iter().any(|l| f.as_str().expect("text").starts_with(l)))
+    };
+    let cases: Vec<&Value> = step["cases"].as_array().expect("cases").iter().filter(plain).collect();
+    assert!(cases.len() >= 6, "the golden file has lost its cases: {}", cases.len());
+    cases
+}
+
+fn files(case: &Value) -> Vec<&str> {
+    case["files"].as_array().expect("files").iter().map(|f| f.as_str().expect("text")).collect()
+}
+
+#[test]
+fn loss_and_gradient_are_the_references_for_every_network_and_variant() {
+    let (step, numbers) = (json("step/step.json"), Numbers::open("step/step.safetensors"));
+    for case in cases(&step) {
+        let name = case["case"].as_str().expect("a name");
+        let mut engine = engine_with(&files(case), false);
+        for (variant, want) in case["variants"].as_object().expect("variants") {
+            let got = compute(&mut engine, case, &step, variant, &numbers);
+            let what = format!("{name}/{variant}");
+            close(&format!("{what} mse"), &got.mse, &list(&want["mse_per_sample"]), 1e-5);
+            close(&format!("{what} loss"), &[got.loss], &[want["loss"].as_f64().expect("a number")], 1e-5);
+            close(&format!("{what} gradient"), &got.grad, &numbers.floats(&format!("{what}/grad_f64")), 1e-3);
+            if variant == "eps" {
+                close(&format!("{what} pred"), &got.prediction, &numbers.floats(&format!("{name}/pred_f64")), 1e-4);
+            }
+        }
+    }
+}
+
+#[test]
+fn activation_checkpointing_changes_no_gradient() {
+    let (step, numbers) = (json("step/step.json"), Numbers::open("step/step.safetensors"));
+    for case in cases(&step) {
+        let name = case["case"].as_str().expect("a name");
+        let mut engine = engine_with(&files(case), true);
+        let got = compute(&mut engine, case, &step, "eps", &numbers);
+        close(name, &got.grad, &numbers.floats(&format!("{name}/eps/grad_f64")), 1e-3);
+    }
+}
