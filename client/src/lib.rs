@@ -1,1 +1,5 @@
-//! lora-rates-client
+//! The command `lora-rates`: what people type.
+
+pub mod commands;
+pub mod demo;
+pub mod failure;

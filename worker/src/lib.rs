@@ -1,6 +1,10 @@
 //! The worker: SDXL with its networks on one device, and the session that works for a coordinator.
 
+pub mod bench;
+pub mod cache;
+pub mod device;
 pub mod engine;
 pub mod ops;
 pub mod sdxl;
+pub mod search;
 pub mod source;

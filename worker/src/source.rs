@@ -37,8 +37,8 @@ impl Source {
                 if stored.shape != shape {
                     return Err(Error::Request(format!("{name} has shape {:?} instead of {shape:?}", stored.shape)));
                 }
-                let data = convert(&stored.view, shape, dtype)?;
-                Ok(if stored.transpose { transpose(data, shape) } else { data })
+                let data = stored.bytes();
+                convert(&TensorView { data: &data, ..stored.view.clone() }, shape, dtype)
             }
             Self::Random(_, seed) => {
                 let values = random::tensor(name, shape, *seed);
@@ -68,14 +68,4 @@ pub fn convert(view: &TensorView<'_>, shape: &[usize], dtype: DType) -> Result<T
         return Ok(TensorData::new(values, shape.to_vec()));
     }
     Ok(TensorData::new(view.to_f32()?, shape.to_vec()).convert_dtype(dtype))
-}
-
-/// Turns the data of a `[columns, rows]` matrix into that of `shape` = `[rows, columns]`.
-fn transpose(data: TensorData, shape: &[usize]) -> TensorData {
-    let [rows, columns] = *shape else { return data };
-    let width = data.dtype.size();
-    let bytes = data.bytes.to_vec();
-    let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (column * rows + row) * width));
-    let turned = cells.flat_map(|at| bytes.get(at..at + width).unwrap_or_default().iter().copied()).collect();
-    TensorData::from_bytes_vec(turned, shape.to_vec(), data.dtype)
 }

@@ -3,6 +3,7 @@
 //! Opening maps the files and checks every tensor against [`layout::tensors`]; no weight is read before it is asked
 //! for.
 
+mod digest;
 mod error;
 mod family;
 mod folder;

@@ -1,6 +1,7 @@
 //! Engines: what computes a microbatch's loss and its gradient by the rates, on one device.
 
 pub mod burn;
+pub mod count;
 pub mod loss;
 
 use lora_rates_common::diffusion::LossOptions;
@@ -42,7 +43,7 @@ pub enum Error {
 }
 
 /// Samples of one bucket, computed together. All pixels, channels and tokens are in row-major order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Microbatch {
     /// Height of the latents.
     pub height: usize,
@@ -164,6 +165,12 @@ pub trait GradientEngine: Send {
     /// The device, in words: `CPU (2 threads)`, `cuda:0`.
     fn device(&self) -> String;
 
+    /// Waits until the device has done all that it was asked.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    fn synchronize(&mut self) -> Result<(), Error>;
+
     /// Encodes one picture with the VAE, in f32.
     ///
     /// # Errors
@@ -190,6 +197,15 @@ pub trait GradientEngine: Send {
     /// # Errors
     /// [`Error`].
     fn encode_text(&mut self, prompts: &[Tokens], rates: &[f32]) -> Result<EncodedText, Error>;
+
+    /// Whether an attached network changes the text encoders, so that prompts must be encoded in every step.
+    fn touches_text(&self) -> bool;
+
+    /// Tells the engine what a prompt encodes to without networks, so that it need not encode it.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the sizes are another model's.
+    fn remember_text(&mut self, prompt: Tokens, encoded: EncodedText) -> Result<(), Error>;
 
     /// The model's prediction `[b, 4, height, width]` under these rates.
     ///

@@ -75,6 +75,10 @@ impl<B: Backend> GradientEngine for BurnEngine<B> {
         self.name.clone()
     }
 
+    fn synchronize(&mut self) -> Result<(), Error> {
+        B::sync(&self.device).map_err(|e| Error::Device(e.to_string()))
+    }
+
     fn encode(&mut self, pixels: &Pixels) -> Result<Moments, Error> {
         self.vae()?.encode(pixels)
     }
@@ -97,6 +101,14 @@ impl<B: Backend> GradientEngine for BurnEngine<B> {
         let pass = gradient::Pass::new(self, rates, false)?;
         let text = pass.text(self, prompts)?;
         Ok(EncodedText { context: read(text.context.inner())?, pooled: read(text.pooled.inner())? })
+    }
+
+    fn touches_text(&self) -> bool {
+        self.attached.touches_text
+    }
+
+    fn remember_text(&mut self, prompt: Tokens, encoded: EncodedText) -> Result<(), Error> {
+        self.text.remember(prompt, encoded)
     }
 
     fn predict(&mut self, shown: &Shown<'_>, rates: &[f32]) -> Result<Vec<f32>, Error> {

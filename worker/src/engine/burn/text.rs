@@ -4,7 +4,7 @@ use super::load::BurnLoader;
 use super::node::Tracked;
 use super::ops::BurnOps;
 use super::read;
-use crate::engine::Error;
+use crate::engine::{EncodedText, Error};
 use crate::ops::Ops;
 use crate::sdxl::clip::TextEncoder;
 use burn::tensor::backend::Backend;
@@ -17,7 +17,7 @@ pub(super) struct TextEncoders<B: Backend> {
     clip_l: TextEncoder<BurnOps<B>>,
     clip_g: TextEncoder<BurnOps<B>>,
     /// Prompts encoded without networks, on the host: context and pooled.
-    known: HashMap<Tokens, (Vec<f32>, Vec<f32>)>,
+    known: HashMap<Tokens, EncodedText>,
     context: usize,
     pooled: usize,
     device: B::Device,
@@ -69,18 +69,27 @@ impl<B: Backend> TextEncoders<B> {
         for prompt in prompts {
             if !self.known.contains_key(prompt) {
                 let text = self.encode(&base, std::slice::from_ref(prompt));
-                let values = (read(text.context.inner())?, read(text.pooled.inner())?);
-                self.known.insert(prompt.clone(), values);
+                let encoded = EncodedText { context: read(text.context.inner())?, pooled: read(text.pooled.inner())? };
+                self.known.insert(prompt.clone(), encoded);
             }
         }
-        let values = |pick: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
-            prompts.iter().filter_map(|p| self.known.get(p)).flat_map(pick).copied().collect::<Vec<f32>>()
-        };
-        let (context, pooled) = (values(|known| &known.0), values(|known| &known.1));
+        let known = || prompts.iter().filter_map(|prompt| self.known.get(prompt));
+        let context: Vec<f32> = known().flat_map(|text| &text.context).copied().collect();
+        let pooled: Vec<f32> = known().flat_map(|text| &text.pooled).copied().collect();
         Ok(Text {
             context: self.tokens(context, prompts.len(), self.context),
             pooled: self.tokens(pooled, prompts.len(), self.pooled),
         })
+    }
+
+    /// Takes what somebody else has encoded.
+    pub(super) fn remember(&mut self, prompt: Tokens, encoded: EncodedText) -> Result<(), Error> {
+        let tokens = 75 * prompt.clip_l.len() + 2;
+        if encoded.context.len() != tokens * self.context || encoded.pooled.len() != self.pooled {
+            return Err(Error::Request("an encoded prompt has the sizes of another model".into()));
+        }
+        self.known.insert(prompt, encoded);
+        Ok(())
     }
 
     fn tokens(&self, values: Vec<f32>, batch: usize, width: usize) -> Tracked<B, 3> {

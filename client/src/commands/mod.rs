@@ -1,0 +1,9 @@
+//! The commands, one module each: what its command line is (`Args`) and what it does (`run`).
+
+pub mod gradient;
+pub mod trajectory;
+
+mod batch;
+mod model;
+mod output;
+mod tensors;

@@ -1,0 +1,1 @@
+//! `lora-rates demo`: a whole search with nothing downloaded.

@@ -1,0 +1,47 @@
+//! How a command ends when it does not end well.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why a command stopped, and with that its exit code.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line or the configuration file makes no sense: exit code 2.
+    Usage(anyhow::Error),
+    /// A file, a device or a peer failed: exit code 1.
+    Run(anyhow::Error),
+    /// The user interrupted the command, which has saved its state: exit code 130.
+    Interrupted,
+}
+
+impl Failure {
+    /// A usage error.
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    /// 2, 1 or 130.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Usage(_) => 2,
+            Self::Run(_) => 1,
+            Self::Interrupted => 130,
+        })
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Run(error.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // One line: the causes after the message.
+            Self::Usage(error) | Self::Run(error) => write!(f, "{error:#}"),
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! From options that may be open to settings that have a value each.
+
+use super::{Error, Existing, Settings};
+use crate::options::Options;
+use lora_rates_common::convert::{MAX_ACCUMULATION, MAX_BATCH, MAX_NETWORKS, MAX_STEPS};
+use lora_rates_common::dataset::DatasetOptions;
+use lora_rates_common::dataset::buckets::{BucketOptions, Buckets};
+use lora_rates_common::diffusion::{LossOptions, TIMESTEPS};
+use lora_rates_common::optimizer::AdamW;
+use lora_rates_common::schedule::{self, Schedule};
+use lora_rates_common::spec::{Precision, SearchOptions};
+use lora_rates_worker::device::Device;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+impl Settings {
+    /// Settings of these options, with defaults for what they leave open.
+    ///
+    /// # Errors
+    /// An option that must be given is not, is out of range, or goes not together with another.
+    pub fn resolve(options: &Options, existing: Existing) -> Result<Self, Error> {
+        let default = Self::default();
+        only("network_module", options.network_module.as_deref(), "networks.lora", "LoRA and LoCon files are searched")?;
+        only("optimizer_type", options.optimizer_type.as_deref(), "AdamW", "it is the only optimizer there is")?;
+        let output_dir = options.output_dir.clone().unwrap_or(default.output_dir);
+        let mut search = search_options(options, default.options)?;
+        search.cache_dir = cache_dir(options, &output_dir)?;
+        let settings = Self {
+            model: required("pretrained_model_name_or_path", options, "give an SDXL checkpoint (a file or a folder)")?,
+            vae: options.vae.clone(),
+            networks: networks(options)?,
+            dataset: dataset(options, default.dataset)?,
+            options: search,
+            seed: options.seed,
+            max_train_epochs: options.max_train_epochs,
+            device: device(options)?,
+            output_dir,
+            output_name: options.output_name.clone().unwrap_or(default.output_name),
+            save_every_n_steps: options.save_every_n_steps,
+            existing,
+        };
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    /// Checks everything that can be checked without opening a file.
+    ///
+    /// # Errors
+    /// For the first option that is out of range or goes not together with another.
+    pub fn validate(&self) -> Result<(), Error> {
+        let options = &self.options;
+        within("train_batch_size", options.train_batch_size, 1..=MAX_BATCH)?;
+        within("gradient_accumulation_steps", options.gradient_accumulation_steps, 1..=MAX_ACCUMULATION)?;
+        within("max_train_steps", options.max_train_steps, 1..=MAX_STEPS)?;
+        if let Some(epochs) = self.max_train_epochs {
+            within("max_train_epochs", epochs, 1..=MAX_STEPS)?;
+        }
+        if let Some(steps) = self.save_every_n_steps {
+            within("save_every_n_steps", steps, 1..=MAX_STEPS)?;
+        }
+        within("max_timestep", options.max_timestep, 1..=TIMESTEPS)?;
+        within("min_timestep", options.min_timestep, 0..=options.max_timestep - 1)?;
+        number("application_loss_weight", options.application_loss_weight, 0.0..=f64::MAX)?;
+        number("noise_offset", options.noise_offset.into(), 0.0..=10.0)?;
+        within("network_weights", self.networks.len(), 1..=MAX_NETWORKS)?;
+        options.loss.validate()?;
+        if self.max_train_epochs.is_none() {
+            // With epochs the number of steps, and so the room for a warm-up, is known once the pictures are.
+            Schedule::new(&options.learning_rate, options.max_train_steps)?;
+        }
+        Buckets::new(&self.dataset.buckets)?;
+        file_name(&self.output_name)
+    }
+}
+
+/// A name that is that of a file in the output folder and no other.
+fn file_name(name: &str) -> Result<(), Error> {
+    let fine = !name.trim().is_empty() && name.len() <= 200 && !name.starts_with('.');
+    if fine && !name.contains(['/', '\\', '\0']) {
+        return Ok(());
+    }
+    let why = "give a plain name; the folder is that of --output_dir".to_owned();
+    Err(Error::Unsupported { option: "output_name", value: format!("{name:?}"), why })
+}
+
+fn required(option: &'static str, options: &Options, what: &'static str) -> Result<PathBuf, Error> {
+    let given = match option {
+        "train_data_dir" => &options.train_data_dir,
+        _ => &options.pretrained_model_name_or_path,
+    };
+    given.clone().ok_or(Error::Missing { option, what })
+}
+
+fn networks(options: &Options) -> Result<Vec<PathBuf>, Error> {
+    let given = options.network_weights.clone().filter(|networks| !networks.is_empty());
+    given.ok_or(Error::Missing { option: "network_weights", what: "give the LoRA files whose rates are searched" })
+}
+
+fn dataset(options: &Options, default: DatasetOptions) -> Result<DatasetOptions, Error> {
+    let buckets = default.buckets;
+    Ok(DatasetOptions {
+        train_data_dir: required("train_data_dir", options, "give a folder of pictures")?,
+        caption_extension: options.caption_extension.clone().unwrap_or(default.caption_extension),
+        buckets: BucketOptions {
+            resolution: options.resolution.map_or(buckets.resolution, |size| (size.width, size.height)),
+            enable: options.enable_bucket.unwrap_or(buckets.enable),
+            min: options.min_bucket_reso.unwrap_or(buckets.min),
+            max: options.max_bucket_reso.unwrap_or(buckets.max),
+            step: options.bucket_reso_steps.unwrap_or(buckets.step),
+            no_upscale: options.bucket_no_upscale.unwrap_or(buckets.no_upscale),
+        },
+    })
+}
+
+fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOptions, Error> {
+    let rate = default.learning_rate;
+    Ok(SearchOptions {
+        seed: default.seed,
+        max_train_steps: options.max_train_steps.unwrap_or(default.max_train_steps),
+        train_batch_size: options.train_batch_size.unwrap_or(default.train_batch_size),
+        gradient_accumulation_steps: options.gradient_accumulation_steps.unwrap_or(default.gradient_accumulation_steps),
+        flip_aug: options.flip_aug.unwrap_or(default.flip_aug),
+        min_timestep: options.min_timestep.unwrap_or(default.min_timestep),
+        max_timestep: options.max_timestep.unwrap_or(default.max_timestep),
+        max_token_length: options.max_token_length.unwrap_or(default.max_token_length),
+        noise_offset: options.noise_offset.unwrap_or(default.noise_offset),
+        application_loss_weight: options.application_loss_weight.unwrap_or(default.application_loss_weight),
+        loss: LossOptions {
+            v_parameterization: options.v_parameterization.unwrap_or_default(),
+            min_snr_gamma: options.min_snr_gamma,
+            debiased_estimation: options.debiased_estimation_loss.unwrap_or_default(),
+            scale_v_pred_loss_like_noise_pred: options.scale_v_pred_loss_like_noise_pred.unwrap_or_default(),
+            v_pred_like_loss: options.v_pred_like_loss,
+        },
+        optimizer: AdamW::parse(options.optimizer_args.as_deref().unwrap_or_default())?,
+        learning_rate: schedule::Options {
+            learning_rate: options.learning_rate.unwrap_or(rate.learning_rate),
+            lr_scheduler: options.lr_scheduler.unwrap_or(rate.lr_scheduler),
+            lr_warmup_steps: options.lr_warmup_steps.unwrap_or(rate.lr_warmup_steps),
+            lr_scheduler_num_cycles: options.lr_scheduler_num_cycles.unwrap_or(rate.lr_scheduler_num_cycles),
+            lr_scheduler_power: options.lr_scheduler_power.unwrap_or(rate.lr_scheduler_power),
+        },
+        mixed_precision: precision(options.mixed_precision.as_deref())?,
+        gradient_checkpointing: options.gradient_checkpointing.unwrap_or(default.gradient_checkpointing),
+        cache_latents: options.cache_latents.unwrap_or(default.cache_latents),
+        cache_dir: None,
+        skip_unmatched_keys: options.skip_unmatched_keys.unwrap_or(default.skip_unmatched_keys),
+        penalize_dead_slots: options.penalize_dead_slots.unwrap_or(default.penalize_dead_slots),
+    })
+}
+
+/// Where latents are kept on disk, if they are.
+fn cache_dir(options: &Options, output_dir: &std::path::Path) -> Result<Option<PathBuf>, Error> {
+    let to_disk = options.cache_latents_to_disk.unwrap_or(false);
+    if to_disk && options.cache_latents == Some(false) {
+        return Err(Error::Conflict("cache_latents_to_disk", "cache_latents false"));
+    }
+    if !to_disk && options.cache_dir.is_some() {
+        let what = "--cache_dir is the place for its files; give both or neither";
+        return Err(Error::Missing { option: "cache_latents_to_disk", what });
+    }
+    Ok(to_disk.then(|| options.cache_dir.clone().unwrap_or_else(|| output_dir.join("cache"))))
+}
+
+fn precision(given: Option<&str>) -> Result<Precision, Error> {
+    let why = match given {
+        None | Some("no") => return Ok(Precision::F32),
+        Some("bf16") => return Ok(Precision::Bf16),
+        Some("fp16") => "SDXL's activations, the VAE's most of all, exceed the range of fp16: use bf16, or no",
+        Some(_) => "it must be no or bf16",
+    };
+    let (option, value) = ("mixed_precision", given.unwrap_or_default().to_owned());
+    Err(Error::Unsupported { option, value, why: why.to_owned() })
+}
+
+fn device(options: &Options) -> Result<Option<Device>, Error> {
+    let parse = |value: &String| {
+        value.parse().map_err(|why| Error::Unsupported { option: "device", value: value.clone(), why })
+    };
+    options.device.as_ref().map(parse).transpose()
+}
+
+/// Refuses every value but one.
+fn only(option: &'static str, given: Option<&str>, value: &str, why: &str) -> Result<(), Error> {
+    match given.filter(|given| *given != value) {
+        None => Ok(()),
+        Some(given) => Err(Error::Unsupported { option, value: given.to_owned(), why: format!("use {value}; {why}") }),
+    }
+}
+
+fn within<N: PartialOrd + Display>(option: &'static str, value: N, range: RangeInclusive<N>) -> Result<(), Error> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let range = format!("{} to {}", range.start(), range.end());
+    Err(Error::Range { option, value: value.to_string(), range })
+}
+
+fn number(option: &'static str, value: f64, range: RangeInclusive<f64>) -> Result<(), Error> {
+    if value.is_finite() && range.contains(&value) {
+        return Ok(());
+    }
+    let range = match *range.end() {
+        f64::MAX => format!("a number of at least {}", range.start()),
+        end => format!("a number from {} to {end}", range.start()),
+    };
+    Err(Error::Range { option, value: value.to_string(), range })
+}

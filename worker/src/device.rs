@@ -1,0 +1,148 @@
+//! Devices: which there are, and how a model gets onto one.
+
+use crate::engine::burn::BurnEngine;
+use crate::engine::{EngineOptions, Error, GradientEngine};
+use crate::source::Source;
+use burn::backend::Flex;
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a model is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Device {
+    /// All cores of the processor.
+    Cpu,
+    /// An NVIDIA GPU by the driver's number.
+    Cuda(usize),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let index = match text.split_once(':') {
+            None if text == "cpu" => return Ok(Self::Cpu),
+            None if text == "cuda" => Some(0),
+            Some(("cuda", index)) => index.parse().ok(),
+            _ => None,
+        };
+        index.map(Self::Cuda).ok_or_else(|| format!("{text:?} is no device; give cpu, cuda or cuda:K (K from 0)"))
+    }
+}
+
+/// The first GPU if this program and this machine have one, else the processor.
+pub fn best() -> Device {
+    if gpus().is_ok_and(|count| count > 0) { Device::Cuda(0) } else { Device::Cpu }
+}
+
+/// Loads a model onto a device.
+///
+/// # Errors
+/// The device is not there, can't compute in this precision, or a tensor can't be read.
+pub fn load(device: Device, source: Source, options: EngineOptions) -> Result<Box<dyn GradientEngine>, Error> {
+    match device {
+        Device::Cpu => {
+            use lora_rates_common::spec::Precision;
+            if options.precision == Precision::Bf16 {
+                let why = "the CPU computes in f32 only: use --mixed_precision no, or a GPU with --device cuda:0";
+                return Err(Error::Request(why.into()));
+            }
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            let name = format!("CPU ({threads} threads)");
+            Ok(Box::new(BurnEngine::<Flex>::load(source, Default::default(), name, options)?))
+        }
+        Device::Cuda(index) => {
+            let count = gpus().map_err(Error::Request)?;
+            if index >= count {
+                return Err(Error::Request(format!("there is no cuda:{index}: this machine has {count} GPUs")));
+            }
+            cuda(index, source, options)
+        }
+    }
+}
+
+/// Bytes of the device's memory in use, by whomever, and in all; `None` where nobody can say.
+pub fn memory(device: Device) -> Option<(u64, u64)> {
+    match device {
+        Device::Cpu => None,
+        Device::Cuda(index) => driver::memory(index),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(index: usize, source: Source, options: EngineOptions) -> Result<Box<dyn GradientEngine>, Error> {
+    use burn::backend::cuda::{Cuda, CudaDevice};
+    let device = CudaDevice::new(index);
+    Ok(Box::new(BurnEngine::<Cuda>::load(source, device, format!("cuda:{index}"), options)?))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize, _: Source, _: EngineOptions) -> Result<Box<dyn GradientEngine>, Error> {
+    // Without the feature no GPU is ever counted.
+    gpus().map_err(Error::Request).and(Err(Error::Request("there is no GPU".into())))
+}
+
+/// How many GPUs there are, or why there are none.
+fn gpus() -> Result<usize, String> {
+    driver::count()
+}
+
+#[cfg(feature = "cuda")]
+mod driver {
+    //! What the NVIDIA driver says, if there is one.
+
+    use cudarc::driver::{CudaContext, sys};
+
+    pub(super) fn count() -> Result<usize, String> {
+        // SAFETY: it only tries to load the driver's library, which has no preconditions.
+        #[allow(unsafe_code)]
+        let present = unsafe { sys::is_culib_present() };
+        if !present {
+            return Err("there is no NVIDIA driver on this machine (libcuda.so was not found): use --device cpu".into());
+        }
+        let count = CudaContext::device_count();
+        count.map(|count| usize::try_from(count).unwrap_or(0)).map_err(|e| format!("the NVIDIA driver failed: {e}"))
+    }
+
+    pub(super) fn memory(index: usize) -> Option<(u64, u64)> {
+        count().ok().filter(|count| index < *count)?;
+        let (free, total) = CudaContext::new(index).ok()?.mem_get_info().ok()?;
+        Some(((total - free) as u64, total as u64))
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+mod driver {
+    pub(super) fn count() -> Result<usize, String> {
+        Err("this program was built without CUDA: build it with `--features cuda`, or use --device cpu".into())
+    }
+
+    pub(super) fn memory(_: usize) -> Option<(u64, u64)> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_and_printed_alike() {
+        for text in ["cpu", "cuda:0", "cuda:7"] {
+            assert_eq!(text.parse::<Device>().map(|device| device.to_string()), Ok(text.to_owned()));
+        }
+        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cpu:0", "cuda:x"] {
+            assert!(text.parse::<Device>().is_err(), "{text}");
+        }
+    }
+}
