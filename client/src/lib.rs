@@ -3,3 +3,7 @@
 pub mod commands;
 pub mod demo;
 pub mod failure;
+pub mod options;
+pub mod output;
+pub mod progress;
+pub mod settings;

@@ -59,7 +59,12 @@ impl Cache {
     ///
     /// # Errors
     /// The file can't be written.
-    pub fn keep_text(&self, prompt: &Tokens, precision: Precision, text: &EncodedText) -> Result<(), tensor_file::Error> {
+    pub fn keep_text(
+        &self,
+        prompt: &Tokens,
+        precision: Precision,
+        text: &EncodedText,
+    ) -> Result<(), tensor_file::Error> {
         let tensors = [("context", &text.context), ("pooled", &text.pooled)]
             .map(|(name, values)| NewTensor::from_f32(name, &[values.len()], values));
         tensor_file::write(&self.text_path(prompt, precision), &tensors, &BTreeMap::new())
@@ -67,7 +72,10 @@ impl Cache {
 
     fn moments_path(&self, image: &Image, flip: bool) -> PathBuf {
         let fit = &image.fit;
-        self.path("latents", &format!("{} {} {:?} {:?} {:?} {flip}", self.vae, image.sha256, fit.bucket, fit.resized, fit.cut))
+        self.path(
+            "latents",
+            &format!("{} {} {:?} {:?} {:?} {flip}", self.vae, image.sha256, fit.bucket, fit.resized, fit.cut),
+        )
     }
 
     fn text_path(&self, prompt: &Tokens, precision: Precision) -> PathBuf {

@@ -111,7 +111,9 @@ fn read_rates(path: &Path, networks: usize) -> Result<Vec<f64>, Failure> {
     let lists: Vec<Vec<f64>> = serde_json::from_str(&text).with_context(form)?;
     if lists.len() != networks {
         let found = lists.len();
-        return Err(Failure::Run(anyhow!("{shown} has {found} lists of rates; there must be {networks}, one a network")));
+        return Err(Failure::Run(anyhow!(
+            "{shown} has {found} lists of rates; there must be {networks}, one a network"
+        )));
     }
     for (place, list) in lists.iter().enumerate() {
         if list.len() != BLOCKS {

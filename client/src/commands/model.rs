@@ -84,7 +84,11 @@ impl ModelArgs {
     pub(super) fn load(&self) -> Result<Loaded, Failure> {
         let checkpoint = Checkpoint::open(&self.pretrained_model_name_or_path)?;
         let unmatched = if self.skip_unmatched_keys { Unmatched::Skip } else { Unmatched::Refuse };
-        let networks = network::open_all(&self.network_weights, checkpoint.config(), unmatched)?;
+        let networks = network::open_all(&self.network_weights, checkpoint.config(), unmatched);
+        let networks = networks.map_err(|error| match error {
+            network::Error::SameFile { .. } => Failure::usage(error),
+            error => error.into(),
+        })?;
         let device = self.device.unwrap_or_else(device::best);
         let Self { mixed_precision: precision, gradient_checkpointing, .. } = *self;
         let options = EngineOptions { precision, gradient_checkpointing };

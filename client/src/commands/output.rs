@@ -11,7 +11,9 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         let (path, folder) = (path.display(), folder.display());
-        return Err(Failure::Run(anyhow!("--output {path} can't be written: there is no folder {folder}; make it first")));
+        return Err(Failure::Run(anyhow!(
+            "--output {path} can't be written: there is no folder {folder}; make it first"
+        )));
     }
     if path.is_dir() {
         return Err(Failure::Run(anyhow!("--output {} is a folder; name a file in it", path.display())));

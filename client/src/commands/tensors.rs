@@ -95,7 +95,11 @@ impl Inputs {
     }
 
     /// A tensor of finite floating-point numbers.
-    pub(super) fn floats<const AXES: usize>(&self, tensor: &str, axes: [Axis; AXES]) -> Result<Shaped<f32, AXES>, Error> {
+    pub(super) fn floats<const AXES: usize>(
+        &self,
+        tensor: &str,
+        axes: [Axis; AXES],
+    ) -> Result<Shaped<f32, AXES>, Error> {
         let (view, shape) = self.view(tensor, axes)?;
         if !view.is_float() {
             return Err(self.wrong_type(&view, "F32 (F16, BF16 and F64 are read too)"));
@@ -135,7 +139,11 @@ impl Inputs {
         Error::Value { path: self.path().to_owned(), tensor: tensor.to_owned(), what }
     }
 
-    fn view<const AXES: usize>(&self, name: &str, axes: [Axis; AXES]) -> Result<(TensorView<'_>, [usize; AXES]), Error> {
+    fn view<const AXES: usize>(
+        &self,
+        name: &str,
+        axes: [Axis; AXES],
+    ) -> Result<(TensorView<'_>, [usize; AXES]), Error> {
         let (path, tensor) = (|| self.path().to_owned(), name.to_owned());
         let Some(view) = self.0.get(name) else {
             return Err(Error::Missing { path: path(), tensor, shape: shown(&axes) });

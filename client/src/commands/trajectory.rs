@@ -101,8 +101,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     let Trajectory { rates, loss } = course.follow(engine.as_mut(), &steps)?;
     let shape = [rates.len(), live.len()];
-    let tensors =
-        [output::singles("rates", &shape, rates.concat()), output::singles("loss", &[loss.len()], loss)];
+    let tensors = [output::singles("rates", &shape, rates.concat()), output::singles("loss", &[loss.len()], loss)];
     output::write(&args.output, &tensors)
 }
 

@@ -25,7 +25,12 @@ pub(super) fn write(
             let key = format!("lora_{}", layer.name.replace('.', "_"));
             // Small enough that sixteen of them together change the model's output, not its scale.
             let spread = 0.1 / (rank as f32).sqrt();
-            tensors.push(tensor(format!("{key}.lora_down.weight"), [rank, inputs], (inputs as f32).powf(-0.5), seed + index as u64));
+            tensors.push(tensor(
+                format!("{key}.lora_down.weight"),
+                [rank, inputs],
+                (inputs as f32).powf(-0.5),
+                seed + index as u64,
+            ));
             tensors.push(tensor(format!("{key}.lora_up.weight"), [outputs, rank], spread, seed + index as u64));
         }
         tensor_file::write(&path, &tensors, &BTreeMap::new())?;

@@ -21,7 +21,13 @@ pub struct Count {
 impl Count {
     /// Counts the UNet's operations for `batch` samples of `height` x `width` latents and prompts of `tokens` tokens,
     /// with networks stacked to `rank` in all on every layer of the transformers.
-    pub fn of_unet(config: &SdxlConfig, batch: usize, (height, width): (usize, usize), tokens: usize, rank: usize) -> Self {
+    pub fn of_unet(
+        config: &SdxlConfig,
+        batch: usize,
+        (height, width): (usize, usize),
+        tokens: usize,
+        rank: usize,
+    ) -> Self {
         let ops = Counter { count: Cell::default(), rank };
         let Ok(unet) = Unet::load(&mut Shapes, &config.unet);
         let UnetConfig { in_channels, model_channels, adm_channels, context_dim, .. } = config.unet;

@@ -155,7 +155,8 @@ impl Moments {
     /// Draws latents with these standard normals `[4, height, width]` and scales them for the UNet: `[4, height, width]`.
     pub fn sample(&self, noise: &[f32]) -> Vec<f32> {
         let (means, logvars) = self.values.split_at(self.values.len() / 2);
-        let draw = |((mean, logvar), noise): ((&f32, &f32), &f32)| (mean + (logvar / 2.0).exp() * noise) * LATENT_SCALE as f32;
+        let draw =
+            |((mean, logvar), noise): ((&f32, &f32), &f32)| (mean + (logvar / 2.0).exp() * noise) * LATENT_SCALE as f32;
         means.iter().zip(logvars).zip(noise).map(draw).collect()
     }
 }

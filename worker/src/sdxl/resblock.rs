@@ -34,9 +34,7 @@ impl<O: Ops> ResBlock<O> {
             out_conv: loader.conv(&format!("{name}.out_layers.3"), ConvShape::same3(outputs, outputs))?,
             skip: match inputs == outputs {
                 true => None,
-                false => {
-                    Some(loader.conv(&format!("{name}.skip_connection"), ConvShape::pointwise(inputs, outputs))?)
-                }
+                false => Some(loader.conv(&format!("{name}.skip_connection"), ConvShape::pointwise(inputs, outputs))?),
             },
         })
     }

@@ -66,12 +66,7 @@ impl<O: Ops> SpatialTransformer<O> {
 }
 
 impl<O: Ops> Block<O> {
-    fn load<L: Loader<Ops = O>>(
-        loader: &mut L,
-        name: &str,
-        channels: usize,
-        context: usize,
-    ) -> Result<Self, L::Error> {
+    fn load<L: Loader<Ops = O>>(loader: &mut L, name: &str, channels: usize, context: usize) -> Result<Self, L::Error> {
         let inner = 4 * channels;
         Ok(Self {
             norm1: loader.norm(&format!("{name}.norm1"), channels)?,
@@ -96,12 +91,7 @@ impl<O: Ops> Block<O> {
 }
 
 impl<O: Ops> Attention<O> {
-    fn load<L: Loader<Ops = O>>(
-        loader: &mut L,
-        name: &str,
-        channels: usize,
-        context: usize,
-    ) -> Result<Self, L::Error> {
+    fn load<L: Loader<Ops = O>>(loader: &mut L, name: &str, channels: usize, context: usize) -> Result<Self, L::Error> {
         Ok(Self {
             q: loader.linear(&format!("{name}.to_q"), channels, channels, false)?,
             k: loader.linear(&format!("{name}.to_k"), context, channels, false)?,

@@ -149,12 +149,7 @@ impl<O: Ops> Decoder<O> {
 }
 
 impl<O: Ops> Res<O> {
-    fn load<L: Loader<Ops = O>>(
-        loader: &mut L,
-        name: &str,
-        inputs: usize,
-        outputs: usize,
-    ) -> Result<Self, L::Error> {
+    fn load<L: Loader<Ops = O>>(loader: &mut L, name: &str, inputs: usize, outputs: usize) -> Result<Self, L::Error> {
         Ok(Self {
             norm1: loader.norm(&format!("{name}.norm1"), inputs)?,
             conv1: loader.conv(&format!("{name}.conv1"), ConvShape::same3(inputs, outputs))?,

@@ -51,7 +51,8 @@ impl<'a, B: Backend> Checkpointed<'a, B> {
         };
         let free = ops.untracked();
         let held = Conditions { embedding: cut(&pass.to.embedding), context: cut(&pass.to.context) };
-        let conditions_rated = is_tracked::<B>(&parent(&pass.to.embedding)) || is_tracked::<B>(&parent(&pass.to.context));
+        let conditions_rated =
+            is_tracked::<B>(&parent(&pass.to.embedding)) || is_tracked::<B>(&parent(&pass.to.context));
         for index in 0..stages {
             let x = pass.outputs.last().unwrap_or(&pass.noisy).clone();
             let skip = unet.skip_of(index);
@@ -105,10 +106,8 @@ impl<'a, B: Backend> Checkpointed<'a, B> {
 
     /// What flowed back into the conditions goes on into the text encoders and embeddings.
     fn conditions(&mut self) {
-        let parts = [
-            (self.to.embedding.clone(), self.by_embedding.take()),
-            (self.to.context.clone(), self.by_context.take()),
-        ];
+        let parts =
+            [(self.to.embedding.clone(), self.by_embedding.take()), (self.to.context.clone(), self.by_context.take())];
         let term = |(value, g): (Tracked<B, 3>, Option<Tensor<B, 3>>)| Some((value * Tensor::from_inner(g?)).sum());
         if let Some(root) = parts.into_iter().filter_map(term).reduce(|a, b| a + b) {
             self.collect(&root.backward());

@@ -1,0 +1,136 @@
+//! `lora-rates bench`: how fast this machine is, beside what it could be.
+
+use crate::failure::Failure;
+use crate::output::stdout;
+use lora_rates_common::sdxl::config::{Activation, SdxlConfig, TextConfig, UnetConfig, VaeConfig};
+use lora_rates_common::spec::Precision;
+use lora_rates_worker::bench::{self, Options, Report};
+use lora_rates_worker::device::{self, Device};
+
+/// Measure the speed of the gradient on this machine
+///
+/// Makes an SDXL with random weights in memory, attaches random networks to all attention and feed-forward layers, and
+/// times steps. The yardstick is a large matrix product on the same device in the same run.
+#[derive(Clone, Debug, clap::Args)]
+#[command(rename_all = "snake_case")]
+pub struct Args {
+    /// How many networks
+    #[arg(long, default_value_t = 1)]
+    networks: usize,
+
+    /// Rank of each network
+    #[arg(long, default_value_t = 32)]
+    rank: usize,
+
+    /// Side of the pictures in pixels
+    #[arg(long, default_value_t = 1024)]
+    resolution: usize,
+
+    /// Pictures of a step
+    #[arg(long, default_value_t = 1)]
+    train_batch_size: usize,
+
+    /// Timed steps
+    #[arg(long, default_value_t = 5)]
+    steps: usize,
+
+    /// Size of the model: full (2.6 billion parameters in the UNet) or tiny
+    #[arg(long, value_enum, default_value_t = Size::Full)]
+    model: Size,
+
+    /// Where to compute: cpu, cuda or cuda:K [default: the first GPU, else the CPU]
+    #[arg(long)]
+    device: Option<Device>,
+
+    /// What the model is computed in: no (f32) or bf16 [default: bf16 on a GPU, no on the CPU]
+    #[arg(long, value_parser = super::model::precision, value_name = "no|bf16")]
+    mixed_precision: Option<Precision>,
+
+    /// Compute the activations of each block again instead of keeping them
+    #[arg(long)]
+    gradient_checkpointing: bool,
+}
+
+/// Which model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Size {
+    Full,
+    Tiny,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// The options make no sense, or the device failed.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let device = args.device.unwrap_or_else(device::best);
+    let default = if device == Device::Cpu { Precision::F32 } else { Precision::Bf16 };
+    let options = Options {
+        config: if args.model == Size::Full { SdxlConfig::sdxl_base() } else { tiny() },
+        device,
+        precision: args.mixed_precision.unwrap_or(default),
+        gradient_checkpointing: args.gradient_checkpointing,
+        networks: args.networks,
+        rank: args.rank,
+        resolution: args.resolution,
+        batch: args.train_batch_size,
+        steps: args.steps,
+    };
+    let report = bench::run(&options, &mut |activity| tracing::info!("{activity}")).map_err(|error| match error {
+        bench::Error::Request(_) => Failure::usage(error),
+        other => other.into(),
+    })?;
+    stdout::print(&table(&report))?;
+    Ok(())
+}
+
+fn table(report: &Report) -> String {
+    let Report { operations, spread, memory, .. } = report;
+    let gigabytes = memory.map(|bytes| bytes as f64 / 1e9);
+    let lines = [
+        ("device", report.device.clone()),
+        ("loading", format!("{:.1} s", report.load)),
+        ("first step", format!("{:.1} s (kernels compiled and tuned)", report.first_step)),
+        ("step", format!("{:.4} s (median; {:.4} to {:.4})", report.step, spread.0, spread.1)),
+        ("speed", format!("{:.3} images/s", report.images_per_second)),
+        (
+            "operations",
+            format!("{:.3} TFLOP a step, {:.3} of them forward", operations.total() / 1e12, operations.forward / 1e12),
+        ),
+        ("rate", format!("{:.2} TFLOP/s", operations.total() / report.step / 1e12)),
+        ("matrix product", format!("{:.2} TFLOP/s, measured in this run", report.matmul_rate / 1e12)),
+        ("share", format!("{:.1} % of the matrix product's rate", 100.0 * report.share)),
+        (
+            "memory",
+            format!("{:.2} GB model, {:.2} GB with networks, {:.2} GB at most", gigabytes[0], gigabytes[1], gigabytes[2]),
+        ),
+        ("loss", format!("{:.6}", report.loss)),
+    ];
+    lines.map(|(name, value)| format!("{name:<15}{value}\n")).concat()
+}
+
+/// A model of SDXL's build that any machine computes in a moment.
+fn tiny() -> SdxlConfig {
+    let text = |hidden: usize, layers, activation, projection| TextConfig {
+        hidden,
+        layers,
+        mlp: 4 * hidden,
+        activation,
+        projection,
+        ..SdxlConfig::sdxl_base().text_encoder_1
+    };
+    SdxlConfig {
+        unet: UnetConfig {
+            model_channels: 64,
+            transformer_depth: vec![0, 1, 2],
+            middle_depth: 2,
+            context_dim: 192,
+            adm_channels: 128 + 6 * 256,
+            time_embed_dim: 256,
+            ..SdxlConfig::sdxl_base().unet
+        },
+        text_encoder_1: text(64, 2, Activation::QuickGelu, None),
+        text_encoder_2: text(128, 2, Activation::Gelu, Some(128)),
+        vae: VaeConfig { channels: vec![32, 32, 64, 64], ..SdxlConfig::sdxl_base().vae },
+    }
+}

@@ -1,0 +1,142 @@
+//! A tiny SDXL in diffusers' folder layout. Its weights are drawn at random, but for three layers of the UNet.
+//!
+//! Those three carry the noisy latents past everything else to the output, so that the model predicts noise, if
+//! poorly: a loss that no rate could change would demonstrate nothing.
+
+use super::description;
+use lora_rates_common::sdxl::config::{
+    Activation, SdxlConfig, TEXT_POSITIONS, TextConfig, UnetConfig, VOCABULARY, VaeConfig,
+};
+use lora_rates_common::sdxl::{Part, TensorSpec, layout, names, random};
+use lora_rates_common::tensor_file::{self, Dtype, NewTensor};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Channels of the UNet's first level.
+const CHANNELS: usize = 32;
+/// Channels of a latent.
+const LATENT: usize = 4;
+/// What the last block takes of the noisy latents; a network of the demonstration adds the rest.
+pub(super) const CARRIED: f32 = 0.6;
+/// What the last block takes of what the blocks before it made of everything.
+const MIXED_IN: f32 = 0.4;
+
+/// SDXL's arrangement with 32 channels instead of 320, and small encoders.
+pub(super) fn config() -> SdxlConfig {
+    let text_encoder_1 = TextConfig {
+        hidden: 64,
+        layers: 3,
+        mlp: 256,
+        positions: TEXT_POSITIONS,
+        vocab: VOCABULARY,
+        activation: Activation::QuickGelu,
+        projection: None,
+    };
+    let text_encoder_2 = TextConfig {
+        hidden: 128,
+        layers: 4,
+        mlp: 512,
+        activation: Activation::Gelu,
+        projection: Some(128),
+        ..text_encoder_1.clone()
+    };
+    let unet = UnetConfig {
+        in_channels: LATENT,
+        out_channels: LATENT,
+        model_channels: CHANNELS,
+        channel_mult: vec![1, 2, 4],
+        num_res_blocks: 2,
+        transformer_depth: vec![0, 1, 2],
+        middle_depth: 2,
+        context_dim: 64 + 128,
+        adm_channels: 128 + 6 * 256,
+        time_embed_dim: 4 * CHANNELS,
+    };
+    let vae = VaeConfig { channels: vec![32, 32, 64, 64], latent: LATENT, num_res_blocks: 2 };
+    SdxlConfig { unet, text_encoder_1, text_encoder_2, vae }
+}
+
+/// Writes the model into this folder: about 41 MB, the same bytes for the same seed.
+pub(super) fn write(folder: &Path, seed: u64) -> Result<(), anyhow::Error> {
+    let config = config();
+    let mut parts: BTreeMap<Part, Vec<NewTensor<'static>>> = BTreeMap::new();
+    for spec in layout::tensors(&config) {
+        let Some((part, name)) = place(&spec.name, &config) else { continue };
+        let values = weights(&spec, seed);
+        let data = values.into_iter().flat_map(|value| bf16(value).to_le_bytes()).collect();
+        let tensor = NewTensor { name, dtype: Dtype::BF16, shape: spec.shape, data: Cow::Owned(data) };
+        parts.entry(part).or_default().push(tensor);
+    }
+    for (part, tensors) in parts {
+        let below = folder.join(part.prefix());
+        std::fs::create_dir_all(&below)?;
+        let file = match part {
+            Part::Unet | Part::Vae => "diffusion_pytorch_model.safetensors",
+            Part::TextEncoder1 | Part::TextEncoder2 => "model.safetensors",
+        };
+        tensor_file::write(&below.join(file), &tensors, &BTreeMap::new())?;
+    }
+    description::write(folder, &config)
+}
+
+/// The part that a tensor belongs to, and what diffusers calls it there.
+fn place(canonical: &str, config: &SdxlConfig) -> Option<(Part, String)> {
+    let part = names::part(canonical)?;
+    let name = canonical.strip_prefix(part.prefix())?.strip_prefix('.')?;
+    let name = match part {
+        Part::Unet => names::unet_to_diffusers(name, &config.unet)?,
+        Part::Vae => names::vae_to_diffusers(name, &config.vae)?,
+        Part::TextEncoder1 | Part::TextEncoder2 => name.to_owned(),
+    };
+    Some((part, name))
+}
+
+fn weights(spec: &TensorSpec, seed: u64) -> Vec<f32> {
+    let mut values = random::tensor(&spec.name, &spec.shape, seed);
+    // [outputs, inputs, side, side]
+    let [_, inputs, side, _] = spec.shape[..] else { return values };
+    let cell = |at: usize| {
+        let (kernel, channels) = (at % (side * side), at / (side * side));
+        (channels / inputs, channels % inputs, kernel == side * side / 2)
+    };
+    let cells = values.iter_mut().enumerate().map(|(at, value)| (cell(at), value));
+    match spec.name.as_str() {
+        // Each channel holds one of the latent's, upright or negated.
+        "unet.input_blocks.0.0.weight" => {
+            for ((output, input, centre), value) in cells {
+                *value = if centre && output % LATENT == input { sign(output) } else { 0.0 };
+            }
+        }
+        // The first half of the inputs comes from the blocks before, the second is what the first block made.
+        "unet.output_blocks.8.0.skip_connection.weight" => {
+            for ((output, input, _), value) in cells {
+                *value = match input.checked_sub(CHANNELS) {
+                    Some(carried) => f32::from(u8::from(carried == output)) * CARRIED,
+                    None => *value * MIXED_IN,
+                };
+            }
+        }
+        // silu(x) - silu(-x) = x, averaged over the pairs of channels that hold the same.
+        "unet.out.2.weight" => {
+            let pairs = CHANNELS / LATENT / 2;
+            for ((output, input, centre), value) in cells {
+                *value = if centre && input % LATENT == output { sign(input) / pairs as f32 } else { 0.0 };
+            }
+        }
+        _ => {}
+    }
+    values
+}
+
+/// Whether a channel of the first level holds a latent's channel upright or negated.
+pub(super) fn sign(channel: usize) -> f32 {
+    if (channel / LATENT).is_multiple_of(2) { 1.0 } else { -1.0 }
+}
+
+/// The upper half of an f32 is a bfloat16; rounded to the nearest, halves to even. Not for infinities and NaNs.
+pub(super) fn bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let half = 0x7fff + ((bits >> 16) & 1);
+    (bits.wrapping_add(half) >> 16) as u16
+}

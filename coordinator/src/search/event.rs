@@ -1,0 +1,137 @@
+//! What goes into a search's state machine, and what comes out.
+
+use crate::ledger;
+use lora_rates_common::convert::{Gradient, Lease, Rates, SearchState, StepRecord};
+use lora_rates_common::optimizer::State;
+use std::fmt;
+use std::sync::Arc;
+
+/// A worker, for as long as it stays: one that comes again is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(u64);
+
+impl WorkerId {
+    /// The worker of this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A worker is there for this search.
+    Joined(WorkerId),
+    /// It is prepared.
+    Ready(WorkerId),
+    /// It is lost.
+    Gone(WorkerId),
+    /// It can't work for this search, in words for the user.
+    Failed(WorkerId, String),
+    /// It returns a microbatch.
+    Computed(WorkerId, Gradient),
+    /// No result has come for long: what is being computed may be leased again.
+    Overdue,
+    /// The store has what [`Command::Commit`] gave it.
+    Committed,
+    /// The store has it not, for this reason.
+    NotCommitted(String),
+}
+
+/// What a user orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Stop after what is committed.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End for good.
+    Cancel,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pause => "paused",
+            Self::Resume => "resumed",
+            Self::Cancel => "cancelled",
+        })
+    }
+}
+
+/// What is to be done about it, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Tell the worker to get ready.
+    Prepare(WorkerId),
+    /// Tell it the rates of a step.
+    Rates(WorkerId, Rates),
+    /// Lease it a microbatch.
+    Lease(WorkerId, Lease),
+    /// Tell it to forget the search.
+    Release(WorkerId),
+    /// Store a step; then say [`Event::Committed`].
+    Commit(Arc<Commit>),
+    /// Tell who watches of a step, which is committed.
+    Publish(Arc<StepRecord>),
+    /// The search is in this state: store and publish it.
+    State(SearchState, Option<String>),
+    /// A result was refused; counted already.
+    Refused(WorkerId, Refusal),
+}
+
+/// A step made: what it is known by, and what the next one starts from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Commit {
+    /// The step.
+    pub record: Arc<StepRecord>,
+    /// Rates and moments after it.
+    pub state: State,
+}
+
+/// Why a worker's result was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Nothing is being computed.
+    #[error("the search is not running")]
+    NotRunning,
+    /// Under the rates of another step.
+    #[error("it is of step {found}, and the search is at step {current}")]
+    Step {
+        /// Its step.
+        found: u64,
+        /// The search's step.
+        current: u64,
+    },
+    /// Not leased, or done.
+    #[error(transparent)]
+    Lease(#[from] ledger::Error),
+    /// Too few or too many numbers.
+    #[error("{what} has {found} numbers instead of {expected}")]
+    Shape {
+        /// Which part.
+        what: &'static str,
+        /// How many it has.
+        found: usize,
+        /// How many there must be.
+        expected: usize,
+    },
+    /// Infinite, or not a number.
+    #[error("{0} is not finite")]
+    NotFinite(&'static str),
+}
+
+impl Refusal {
+    /// Whether the worker is to blame; otherwise it was merely too late.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Self::Shape { .. } | Self::NotFinite(_))
+    }
+}

@@ -1,0 +1,166 @@
+use super::*;
+use crate::testing::{spec, commit};
+
+fn stored(id: &str) -> Stored {
+    let spec = spec();
+    Stored {
+        id: id.into(),
+        request_id: format!("request {id}"),
+        fingerprint: spec.fingerprint(),
+        max_train_steps: spec.options.max_train_steps,
+        state: SearchState::Preparing,
+        failure: None,
+        optimizer: crate::search::Search::beginning(&spec),
+    }
+}
+
+#[test]
+fn what_was_stored_comes_back_to_the_last_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let commits: Vec<Commit> = (1..=5).map(commit).collect();
+    let mut store = Store::open(folder.path()).unwrap();
+    store.create(&stored("a"), &spec()).unwrap();
+    store.create(&stored("b"), &spec()).unwrap();
+    for each in &commits {
+        store.commit("a", each).unwrap();
+    }
+    store.set_state("b", SearchState::Failed, Some("why")).unwrap();
+    drop(store);
+
+    let store = Store::open(folder.path()).unwrap();
+    let searches = store.searches().unwrap();
+    let a = Stored { optimizer: commits[4].state.clone(), ..stored("a") };
+    let b = Stored { state: SearchState::Failed, failure: Some("why".into()), ..stored("b") };
+    assert_eq!(searches, [a, b]);
+    assert_eq!(store.spec("a").unwrap(), spec());
+    let steps = store.steps("a", 2, 2).unwrap();
+    assert_eq!(steps, [(*commits[2].record).clone(), (*commits[3].record).clone()]);
+    let bits = |numbers: &[f64]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&searches[0].optimizer.m), bits(&commits[4].state.m));
+    assert_eq!(bits(&steps[0].rates), bits(&commits[2].record.rates));
+    assert_eq!(store.steps("b", 0, 9).unwrap(), []);
+}
+
+#[test]
+fn a_step_is_stored_once_and_whole() {
+    let mut store = Store::in_memory().unwrap();
+    store.create(&stored("a"), &spec()).unwrap();
+    store.commit("a", &commit(1)).unwrap();
+    let mut again = commit(1);
+    again.state.rates[0] = 9.0;
+    assert!(matches!(store.commit("a", &again), Err(Error::Sqlite { .. })));
+    assert_eq!(store.searches().unwrap()[0].optimizer, commit(1).state);
+}
+
+#[test]
+fn an_unknown_search_is_named() {
+    let mut store = Store::in_memory().unwrap();
+    let unknown = |error: Error| assert_eq!(error.to_string(), "the store has no search x");
+    unknown(store.spec("x").unwrap_err());
+    unknown(store.set_state("x", SearchState::Paused, None).unwrap_err());
+    unknown(store.commit("x", &commit(1)).unwrap_err());
+}
+
+#[test]
+fn a_folder_in_use_is_refused_until_it_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Store::open(folder.path()).unwrap();
+    let error = Store::open(folder.path()).err().unwrap();
+    assert!(matches!(error, Error::Locked { .. }) && error.is_retryable(), "{error}");
+    drop(first);
+    Store::open(folder.path()).unwrap();
+}
+
+#[test]
+fn a_file_of_something_else_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(FILE), "no database at all, but long enough to be looked at".repeat(99)).unwrap();
+    let error = Store::open(folder.path()).err().unwrap();
+    assert!(matches!(error, Error::Corrupt { .. }) && !error.is_retryable(), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let other = Connection::open(folder.path().join(FILE)).unwrap();
+    other.execute_batch("CREATE TABLE cats (name TEXT)").unwrap();
+    drop(other);
+    assert!(matches!(Store::open(folder.path()), Err(Error::Corrupt { .. })));
+}
+
+#[test]
+fn a_newer_store_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    store.connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
+    drop(store);
+    let error = Store::open(folder.path()).err().unwrap();
+    assert!(matches!(error, Error::Newer { found: 2, known: 1, .. }) && !error.is_retryable(), "{error}");
+}
+
+#[test]
+fn damaged_rows_are_errors() {
+    for damage in [
+        "UPDATE searches SET state = 'dancing'",
+        "UPDATE searches SET step = -1",
+        "UPDATE searches SET rates = x'0102'",
+    ] {
+        let mut store = Store::in_memory().unwrap();
+        store.create(&stored("a"), &spec()).unwrap();
+        store.connection.execute_batch(damage).unwrap();
+        assert!(matches!(store.searches(), Err(Error::Corrupt { .. })), "{damage}");
+    }
+    for damage in ["UPDATE searches SET spec = '{}'", "UPDATE searches SET fingerprint = '0'"] {
+        let mut store = Store::in_memory().unwrap();
+        store.create(&stored("a"), &spec()).unwrap();
+        store.connection.execute_batch(damage).unwrap();
+        assert!(matches!(store.spec("a"), Err(Error::Corrupt { .. })), "{damage}");
+    }
+}
+
+/// SQLite's own limit on pages stands for a disk without space.
+#[test]
+fn a_full_disk_loses_nothing_that_was_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path()).unwrap();
+    store.create(&stored("a"), &spec()).unwrap();
+    store.connection.pragma_update(None, "max_page_count", 12).unwrap();
+    let (mut step, error) = (0, loop_until_full(&mut store));
+    assert!(matches!(error, Error::Full { .. }) && error.is_retryable(), "{error}");
+    for record in store.steps("a", 0, u32::MAX).unwrap() {
+        step += 1;
+        assert_eq!(record.step, step);
+    }
+    assert_eq!(store.searches().unwrap()[0].optimizer.step, step);
+    store.connection.pragma_update(None, "max_page_count", 10_000).unwrap();
+    store.commit("a", &commit(step + 1)).unwrap();
+}
+
+fn loop_until_full(store: &mut Store) -> Error {
+    (1..10_000).find_map(|step| store.commit("a", &commit(step)).err()).expect("the disk is full")
+}
+
+#[test]
+fn what_may_succeed_later_is_said_of_every_error() {
+    let path = PathBuf::from("p");
+    let io = std::io::Error::other("x");
+    let sqlite = rusqlite::Error::InvalidQuery;
+    let lasting = [
+        Error::Folder { path: path.clone(), source: io },
+        Error::Newer { path: path.clone(), found: 2, known: 1 },
+        Error::Corrupt { path: path.clone(), what: "x".into() },
+        Error::Sqlite { path: path.clone(), source: sqlite },
+        Error::Unknown("x".into()),
+        Error::Closed,
+    ];
+    assert!(lasting.iter().all(|error| !error.is_retryable()));
+    assert!([Error::Locked { path: path.clone() }, Error::Full { path }].iter().all(Error::is_retryable));
+}
+
+#[tokio::test]
+async fn the_thread_closes_the_store_with_its_last_handle() {
+    let folder = tempfile::tempdir().unwrap();
+    let (handle, thread) = Store::open(folder.path()).unwrap().spawn().unwrap();
+    let other = handle.clone();
+    assert_eq!(other.call(|store| store.searches()).await.unwrap(), []);
+    drop((handle, other));
+    thread.join();
+    Store::open(folder.path()).unwrap();
+}

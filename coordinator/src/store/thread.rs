@@ -1,0 +1,60 @@
+//! The store on a thread of its own, so that a slow disk holds up nobody else.
+
+use super::{Error, Store};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// What is done with the store.
+type Call = Box<dyn FnOnce(&mut Store) + Send>;
+
+/// Access to a store that works on its own thread; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    calls: mpsc::Sender<Call>,
+}
+
+/// The store's thread. It ends, and the store is closed, when no [`Handle`] is left.
+pub struct Thread(JoinHandle<()>);
+
+impl Store {
+    /// Moves the store to a thread of its own.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn(mut self) -> Result<(Handle, Thread), Error> {
+        let (calls, inbox) = mpsc::channel::<Call>();
+        let path = self.path.clone();
+        let work = move || inbox.into_iter().for_each(|call| call(&mut self));
+        let thread = std::thread::Builder::new().name("store".into()).spawn(work);
+        let thread = thread.map_err(|source| Error::Folder { path, source })?;
+        Ok((Handle { calls }, Thread(thread)))
+    }
+}
+
+impl Handle {
+    /// Does this with the store, after what was asked before.
+    ///
+    /// It is done even if nobody waits for it any more.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`Error::Closed`] when the store is gone.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, result) = oneshot::channel();
+        let call = Box::new(move |store: &mut Store| drop(answer.send(work(store))));
+        self.calls.send(call).map_err(|_| Error::Closed)?;
+        result.await.map_err(|_| Error::Closed)?
+    }
+}
+
+impl Thread {
+    /// Waits until the store is closed. Blocks.
+    pub fn join(self) {
+        if self.0.join().is_err() {
+            tracing::error!("the store's thread panicked");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What this crate's unit tests share.
+
+use crate::search::Commit;
+use lora_rates_common::convert::{Gradient, Lease, Rates, StepRecord};
+use lora_rates_common::dataset::Image;
+use lora_rates_common::dataset::buckets::Fit;
+use lora_rates_common::optimizer::{AdamW, State};
+use lora_rates_common::schedule;
+use lora_rates_common::spec::{ModelRef, NetworkRef, Precision, SearchOptions, SearchSpec};
+use std::sync::Arc;
+
+/// Two networks with dead slots, seven pictures of two buckets, 14 steps of at most three microbatches over two epochs.
+pub(crate) fn spec() -> SearchSpec {
+    let network = |name: &str, dead: usize| {
+        let mut live = [true; 20];
+        live[dead] = false;
+        NetworkRef { name: name.into(), path: name.into(), sha256: "0a".repeat(32), live }
+    };
+    SearchSpec {
+        model: ModelRef { path: "model".into(), vae: None, digest: "1b".repeat(32) },
+        networks: vec![network("first", 0), network("second", 7)],
+        images: (0..7).map(image).collect(),
+        options: options(),
+    }
+}
+
+fn image(number: u32) -> Image {
+    let bucket = if number.is_multiple_of(3) { (96, 64) } else { (64, 96) };
+    let fit = Fit { bucket, resized: bucket, cut: (0, 0), crop: (0, 0), crop_flipped: (0, 0) };
+    let sha256 = format!("{number:064x}");
+    let path = format!("{number}.png").into();
+    Image { path, sha256, caption: "a cat".into(), size: bucket, repeats: 1 + number % 3, loss_weight: 1.0, fit }
+}
+
+fn options() -> SearchOptions {
+    SearchOptions {
+        seed: 3,
+        max_train_steps: 14,
+        train_batch_size: 2,
+        gradient_accumulation_steps: 3,
+        flip_aug: true,
+        min_timestep: 0,
+        max_timestep: 1000,
+        max_token_length: Default::default(),
+        noise_offset: 0.0,
+        application_loss_weight: 1e-4,
+        loss: Default::default(),
+        optimizer: AdamW::default(),
+        learning_rate: schedule::Options { lr_scheduler: schedule::LrScheduler::Cosine, ..Default::default() },
+        mixed_precision: Precision::F32,
+        gradient_checkpointing: false,
+        cache_latents: true,
+        cache_dir: None,
+        skip_unmatched_keys: false,
+        penalize_dead_slots: false,
+    }
+}
+
+/// A step that nobody computed, with numbers that have all their bits.
+pub(crate) fn commit(step: u64) -> Commit {
+    let numbers = |scale: f64| (1..=40).map(|slot| (f64::from(slot) * scale * step as f64).sin()).collect::<Vec<_>>();
+    let record = StepRecord {
+        step,
+        loss: (step as f64).sqrt(),
+        penalty: 1.0 / 3.0,
+        learning_rate: 0.1,
+        gradient_norm: 1e-300,
+        samples: 6,
+        rates: numbers(0.3),
+    };
+    let state = State { step, rates: numbers(0.3), m: numbers(1e-3), v: numbers(-1e-9) };
+    Commit { record: Arc::new(record), state }
+}
+
+/// What a worker that is no model answers: a smooth function of the rates and of each sample.
+pub(crate) fn compute(rates: &Rates, lease: &Lease) -> Gradient {
+    let samples = &lease.batch.samples;
+    let seeds = samples.iter().map(|sample| {
+        f64::from(sample.timestep) + f64::from(sample.image) * 0.7 + (sample.noise_key.step % 97) as f64 * 0.3
+            - f64::from(u8::from(sample.flip))
+    });
+    let seeds: Vec<f64> = seeds.collect();
+    let error = |slot: usize, rate: f32, seed: f64| f64::from(rate) - (seed * 0.01 + slot as f64).sin();
+    let slots = || rates.rates.iter().copied().enumerate();
+    let mse: Vec<f64> = seeds.iter().map(|seed| slots().map(|(at, rate)| error(at, rate, *seed).powi(2)).sum()).collect();
+    let count = seeds.len() as f64;
+    let mean = |at, rate| seeds.iter().map(|seed| 2.0 * error(at, rate, *seed)).sum::<f64>() / count;
+    Gradient {
+        search_id: lease.search_id.clone(),
+        step: lease.step,
+        microbatch: lease.microbatch,
+        loss: mse.iter().sum::<f64>() / count,
+        gradient: slots().map(|(at, rate)| mean(at, rate)).collect(),
+        mse,
+    }
+}
