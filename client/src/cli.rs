@@ -26,11 +26,8 @@ enum Command {
     /// Search the rates of one or more networks
     #[command(after_help = EXAMPLES)]
     Search(Box<SearchArgs>),
-    /// Run a small search with nothing downloaded
     Demo(demo::Args),
-    /// Compute loss and gradient of one step on an explicit batch
     Gradient(gradient::Args),
-    /// Compute several steps on explicit batches
     Trajectory(trajectory::Args),
 }
 
@@ -100,7 +97,8 @@ impl SearchArgs {
 /// What clap says in a paragraph, without the usage that it ends with.
 fn one_line(message: &str) -> String {
     let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
-    let said: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
+    let said: Vec<&str> =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
     let said = said.join(" ");
     format!("{}; see --help", said.strip_prefix("error: ").unwrap_or(&said))
 }

@@ -1,9 +1,11 @@
 //! The command `lora-rates`: what people type.
 
+pub mod cli;
 pub mod commands;
 pub mod demo;
 pub mod failure;
 pub mod options;
 pub mod output;
 pub mod progress;
+pub mod search;
 pub mod settings;

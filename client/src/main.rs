@@ -3,6 +3,7 @@
 use lora_rates_client::cli::Cli;
 use lora_rates_client::failure::Failure;
 use lora_rates_client::progress::note;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -14,12 +15,21 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Whoever interrupts a search has been told all there is to say.
-            if !matches!(failure, Failure::Interrupted) {
-                note(&format!("error: {failure}"));
+            if let Failure::Usage(error) | Failure::Run(error) = &failure {
+                note(&format!("error: {}", said(error)));
             }
             failure.exit_code()
         }
     }
+}
+
+/// An error in one line: its message, then those causes that it doesn't tell of itself.
+fn said(error: &anyhow::Error) -> String {
+    let said = error.chain().map(ToString::to_string).reduce(|said, cause| match said.contains(&cause) {
+        true => said,
+        false => format!("{said}: {cause}"),
+    });
+    said.unwrap_or_default().lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 fn start() -> Result<Cli, Failure> {
@@ -27,6 +37,6 @@ fn start() -> Result<Cli, Failure> {
     let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second subscriber in one process can't be; if there is one, it is the one that counts.
-    let _ = log.without_time().with_target(false).try_init();
+    let _ = log.without_time().with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init();
     Ok(cli)
 }

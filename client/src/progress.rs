@@ -84,10 +84,11 @@ impl Progress {
         }
     }
 
-    /// Leaves the bar as it stands.
+    /// Replaces the bar by a line.
     pub fn finish(self) {
         if let Shown::Bar(bar) = self.shown {
-            bar.abandon();
+            bar.finish_and_clear();
+            note(&format!("step {}/{}: {}", bar.position(), self.meter.total(), self.meter));
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod event;
 mod members;
+mod results;
 mod update;
 
 pub use event::{Command, Commit, Event, Order, Refusal, WorkerId};
@@ -14,13 +15,10 @@ use crate::ledger::{Ledger, MAX_LEASES};
 use lora_rates_common::convert::{Gradient, Lease, Rates, SearchState, SearchStatus};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::plan::{Microbatch, Plan};
-use lora_rates_common::spec::{self, Precision, SearchSpec};
+use lora_rates_common::spec::{self, SearchSpec};
 use members::Members;
 use std::sync::Arc;
 use update::Update;
-
-/// Unusable results, of one microbatch or of one worker, after which it is given up.
-const MAX_FAULTS: usize = 3;
 
 /// Why there can be no such search, or an order can't be followed.
 #[derive(Debug, thiserror::Error)]
@@ -70,11 +68,18 @@ pub struct Search {
 }
 
 impl Search {
-    /// A search at its beginning, or where it was left: at this point of the optimizer and in this state.
+    /// A search at its beginning, or where it was left: at this point of the optimizer, in this state, and for this
+    /// reason if there is one.
     ///
     /// # Errors
     /// When the search makes no sense, or the optimizer's state is not one of it.
-    pub fn new(id: String, spec: Arc<SearchSpec>, optimizer: State, state: SearchState) -> Result<Self, Error> {
+    pub fn new(
+        id: String,
+        spec: Arc<SearchSpec>,
+        optimizer: State,
+        state: SearchState,
+        failure: Option<String>,
+    ) -> Result<Self, Error> {
         spec.validate()?;
         let live = spec.live();
         let expected = live.len();
@@ -95,7 +100,7 @@ impl Search {
             update: Update { schedule: spec.schedule()?, live, spec },
             optimizer,
             state,
-            failure: None,
+            failure,
             members: Members::default(),
             step: None,
             pending: None,
@@ -185,18 +190,12 @@ impl Search {
     /// [`Error::Order`] when the search's state does not allow it.
     pub fn order(&mut self, order: Order) -> Result<Vec<Command>, Error> {
         let mut out = Vec::new();
-        match (order, self.state) {
-            (Order::Pause, SearchState::Preparing | SearchState::Running) => {
-                self.end(SearchState::Paused, None, &mut out);
+        if order.applies_to(self.state)? {
+            match order {
+                Order::Pause => self.end(SearchState::Paused, None, &mut out),
+                Order::Resume => self.enter(SearchState::Preparing, None, &mut out),
+                Order::Cancel => self.end(SearchState::Cancelled, None, &mut out),
             }
-            (Order::Resume, SearchState::Paused) => self.enter(SearchState::Preparing, None, &mut out),
-            (Order::Cancel, SearchState::Preparing | SearchState::Running | SearchState::Paused) => {
-                self.end(SearchState::Cancelled, None, &mut out);
-            }
-            (Order::Pause, SearchState::Paused)
-            | (Order::Resume, SearchState::Preparing | SearchState::Running)
-            | (Order::Cancel, SearchState::Cancelled) => {}
-            (order, state) => return Err(Error::Order { order, state }),
         }
         Ok(out)
     }
@@ -293,74 +292,6 @@ impl Search {
             if let Some(at) = ledger.lease_again(worker, &ready, overdue) {
                 lease(worker, at);
             }
-        }
-    }
-
-    fn computed(&mut self, worker: WorkerId, gradient: Gradient, out: &mut Vec<Command>) {
-        let at = gradient.microbatch as usize;
-        match self.check(worker, &gradient) {
-            Ok(()) => {
-                if let Some(step) = &mut self.step {
-                    step.ledger.accept(at, gradient);
-                }
-            }
-            Err(refusal) => {
-                self.refused += 1;
-                let fault = refusal.is_fault();
-                out.push(Command::Refused(worker, refusal.clone()));
-                if fault {
-                    self.fault(worker, at, &refusal, out);
-                }
-            }
-        }
-        self.assign(false, out);
-        self.finish_step(out);
-    }
-
-    /// Whether a result counts. Its lease is over either way.
-    fn check(&mut self, worker: WorkerId, gradient: &Gradient) -> Result<(), Refusal> {
-        let (current, rates) = (self.optimizer.step, self.optimizer.rates.len());
-        let step = self.step.as_mut().ok_or(Refusal::NotRunning)?;
-        if gradient.step != current {
-            return Err(Refusal::Step { found: gradient.step, current });
-        }
-        let at = gradient.microbatch as usize;
-        step.ledger.returned(worker, at)?;
-        let samples = step.microbatches.get(at).map_or(0, |batch| batch.samples.len());
-        let parts = [("mse", &gradient.mse, samples), ("gradient", &gradient.gradient, rates)];
-        for (what, numbers, expected) in parts {
-            if numbers.len() != expected {
-                return Err(Refusal::Shape { what, found: numbers.len(), expected });
-            }
-        }
-        if !gradient.loss.is_finite() {
-            return Err(Refusal::NotFinite("its loss"));
-        }
-        match parts.into_iter().find(|(_, numbers, _)| numbers.iter().any(|number| !number.is_finite())) {
-            Some((what, ..)) => Err(Refusal::NotFinite(what)),
-            None => Ok(()),
-        }
-    }
-
-    /// A worker returned something unusable: others try the microbatch, and neither is tried forever.
-    fn fault(&mut self, worker: WorkerId, at: usize, refusal: &Refusal, out: &mut Vec<Command>) {
-        let spoiled = self.step.as_mut().map_or(0, |step| step.ledger.spoiled(worker, at));
-        let by_worker = self.members.fault(worker) as usize;
-        if spoiled < MAX_FAULTS && by_worker < MAX_FAULTS {
-            return;
-        }
-        let advice = match self.update.spec.options.mixed_precision {
-            Precision::Bf16 => "try --mixed_precision no; if it stays, the checkpoint or a network is damaged",
-            Precision::F32 => "the checkpoint or a network is damaged, or the learning rate is too high",
-        };
-        let step = self.optimizer.step;
-        let message = format!(
-            "results were unusable {MAX_FAULTS} times, the last that of microbatch {at} of step {step}: {refusal}; {advice}"
-        );
-        if spoiled >= MAX_FAULTS {
-            self.end(SearchState::Failed, Some(message), out);
-        } else {
-            self.failed(worker, message, out);
         }
     }
 

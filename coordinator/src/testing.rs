@@ -5,6 +5,7 @@ use lora_rates_common::convert::{Gradient, Lease, Rates, StepRecord};
 use lora_rates_common::dataset::Image;
 use lora_rates_common::dataset::buckets::Fit;
 use lora_rates_common::optimizer::{AdamW, State};
+use lora_rates_common::penalty;
 use lora_rates_common::schedule;
 use lora_rates_common::spec::{ModelRef, NetworkRef, Precision, SearchOptions, SearchSpec};
 use std::sync::Arc;
@@ -82,7 +83,8 @@ pub(crate) fn compute(rates: &Rates, lease: &Lease) -> Gradient {
     let seeds: Vec<f64> = seeds.collect();
     let error = |slot: usize, rate: f32, seed: f64| f64::from(rate) - (seed * 0.01 + slot as f64).sin();
     let slots = || rates.rates.iter().copied().enumerate();
-    let mse: Vec<f64> = seeds.iter().map(|seed| slots().map(|(at, rate)| error(at, rate, *seed).powi(2)).sum()).collect();
+    let mse: Vec<f64> =
+        seeds.iter().map(|seed| slots().map(|(at, rate)| error(at, rate, *seed).powi(2)).sum()).collect();
     let count = seeds.len() as f64;
     let mean = |at, rate| seeds.iter().map(|seed| 2.0 * error(at, rate, *seed)).sum::<f64>() / count;
     Gradient {
@@ -93,4 +95,45 @@ pub(crate) fn compute(rates: &Rates, lease: &Lease) -> Gradient {
         gradient: slots().map(|(at, rate)| mean(at, rate)).collect(),
         mse,
     }
+}
+
+/// The trajectory by the definition, without coordinator or workers.
+pub(crate) fn trajectory(spec: &SearchSpec) -> Vec<StepRecord> {
+    let (plan, schedule, live) = (spec.plan().unwrap(), spec.schedule().unwrap(), spec.live());
+    let rates = spec.initial_rates();
+    let mut state = State { step: 0, m: vec![0.0; 40], v: vec![0.0; 40], rates };
+    let mut records = Vec::new();
+    for step in 0..spec.options.max_train_steps {
+        let rates = Rates { search_id: "s".into(), step, rates: state.rates.iter().map(|rate| *rate as f32).collect() };
+        let batches = plan.step(step);
+        let samples: usize = batches.iter().map(|batch| batch.samples.len()).sum();
+        let lease = |(at, batch)| Lease { search_id: "s".into(), step, microbatch: at, batch };
+        let results: Vec<_> = (0..).zip(batches).map(lease).map(|lease| compute(&rates, &lease)).collect();
+        let count = results.len() as f64;
+        let of_penalty = penalty::live_gradient(&state.rates, spec.options.application_loss_weight, &live);
+        let mean = |slot: usize| results.iter().fold(0.0, |sum, it| sum + it.gradient[slot]) / count;
+        let gradient: Vec<f64> = (0..40).map(|slot| mean(slot) + of_penalty[slot]).collect();
+        let penalty = penalty::live_value(&state.rates, &live);
+        spec.options.optimizer.step(&mut state, &gradient, schedule.rate(step), &live).unwrap();
+        let of_live = (0..40).filter(|slot| live[*slot]);
+        records.push(StepRecord {
+            step: step + 1,
+            loss: results.iter().map(|it| it.loss).sum::<f64>() / count,
+            penalty,
+            learning_rate: schedule.rate(step),
+            gradient_norm: of_live.map(|slot| gradient[slot] * gradient[slot]).sum::<f64>().sqrt(),
+            samples: samples as u32,
+            rates: state.rates.clone(),
+        });
+    }
+    records
+}
+
+/// All numbers of a trajectory, to the bit.
+pub(crate) fn bits(records: &[StepRecord]) -> Vec<u64> {
+    let of = |it: &StepRecord| {
+        let scalars = [it.loss, it.penalty, it.learning_rate, it.gradient_norm];
+        scalars.into_iter().chain(it.rates.clone()).map(f64::to_bits).collect::<Vec<_>>()
+    };
+    records.iter().flat_map(of).collect()
 }

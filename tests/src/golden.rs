@@ -84,7 +84,7 @@ pub fn engine(gradient_checkpointing: bool) -> BurnEngine<Flex> {
 pub fn engine_of(path: &Path, gradient_checkpointing: bool) -> BurnEngine<Flex> {
     let source = Source::Checkpoint(Box::new(Checkpoint::open(path).expect("the golden model opens")));
     let options = EngineOptions { precision: Precision::F32, gradient_checkpointing };
-    BurnEngine::load(source, Default::default(), "CPU".into(), options).expect("the golden model loads")
+    BurnEngine::load(source, Default::default(), "CPU".into(), options, false).expect("the golden model loads")
 }
 
 /// Networks of the golden set by file name.

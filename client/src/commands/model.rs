@@ -13,63 +13,63 @@ use std::path::PathBuf;
 /// Model, networks and where they are computed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(rename_all = "snake_case")]
-pub struct ModelArgs {
+pub(super) struct ModelArgs {
     /// The base model: a single-file SDXL checkpoint or a diffusers folder
     #[arg(long, value_name = "PATH", help_heading = "Model")]
-    pub pretrained_model_name_or_path: PathBuf,
+    pub(super) pretrained_model_name_or_path: PathBuf,
 
     /// The networks, in the order of their rates
     #[arg(long, required = true, num_args = 1.., value_name = "FILE", help_heading = "Networks")]
-    pub network_weights: Vec<PathBuf>,
+    pub(super) network_weights: Vec<PathBuf>,
 
     /// Leave out keys of a network that match no layer of the model instead of refusing the file
     #[arg(long, help_heading = "Networks")]
-    pub skip_unmatched_keys: bool,
+    pub(super) skip_unmatched_keys: bool,
 
     /// Where to compute: cpu, cuda or cuda:K [default: the first GPU, else the CPU]
     #[arg(long, help_heading = "Device")]
-    pub device: Option<Device>,
+    pub(super) device: Option<Device>,
 
     /// What the model is computed in: no (f32) or bf16
     #[arg(long, default_value = "no", value_parser = precision, value_name = "no|bf16", help_heading = "Device")]
-    pub mixed_precision: Precision,
+    pub(super) mixed_precision: Precision,
 
     /// Compute the activations of each block again instead of keeping them: less memory, more time
     #[arg(long, help_heading = "Device")]
-    pub gradient_checkpointing: bool,
+    pub(super) gradient_checkpointing: bool,
 }
 
 /// What makes a sample's loss of its error, and what the rates cost.
 #[derive(Clone, Debug, clap::Args)]
 #[command(rename_all = "snake_case", next_help_heading = "Loss")]
-pub struct LossArgs {
+pub(super) struct LossArgs {
     /// Weight of the penalty on the rates
     #[arg(long, default_value_t = 1e-4, value_parser = weight, allow_negative_numbers = true, value_name = "WEIGHT")]
-    pub application_loss_weight: f64,
+    pub(super) application_loss_weight: f64,
 
     /// Let slots without any module take part in the penalty, as the reference had it
     #[arg(long)]
-    pub penalize_dead_slots: bool,
+    pub(super) penalize_dead_slots: bool,
 
     /// The model predicts velocity, not noise
     #[arg(long)]
-    pub v_parameterization: bool,
+    pub(super) v_parameterization: bool,
 
     /// Min-SNR weighting of the loss with this gamma; 5 is usual
     #[arg(long, allow_negative_numbers = true, value_name = "GAMMA")]
-    pub min_snr_gamma: Option<f64>,
+    pub(super) min_snr_gamma: Option<f64>,
 
     /// Weight the loss by 1 / sqrt(snr)
     #[arg(long)]
-    pub debiased_estimation_loss: bool,
+    pub(super) debiased_estimation_loss: bool,
 
     /// Scale the loss of a velocity as if it were one of noise; needs --v_parameterization
     #[arg(long)]
-    pub scale_v_pred_loss_like_noise_pred: bool,
+    pub(super) scale_v_pred_loss_like_noise_pred: bool,
 
     /// Add, to a loss of noise, this much of the loss scaled as a velocity's
     #[arg(long, allow_negative_numbers = true, value_name = "PART")]
-    pub v_pred_like_loss: Option<f64>,
+    pub(super) v_pred_like_loss: Option<f64>,
 }
 
 /// A model with its networks attached, on its device.

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use anyhow::anyhow;
 use lora_rates_common::tensor_file::{self, NewTensor};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Refuses a path that could not be written, before hours go into what is to be written there.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
@@ -22,7 +22,7 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
 }
 
 /// Writes the tensors, whole or not at all.
-pub(super) fn write(path: &PathBuf, tensors: &[NewTensor<'_>]) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, tensors: &[NewTensor<'_>]) -> Result<(), Failure> {
     tensor_file::write(path, tensors, &BTreeMap::new())?;
     tracing::info!("wrote {}", path.display());
     Ok(())

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// What is wrong with a tensor file.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     /// It can't be read.
     #[error(transparent)]
     File(#[from] tensor_file::Error),

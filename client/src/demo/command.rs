@@ -28,8 +28,11 @@ pub(super) fn arguments(args: &Args, files: &Files) -> Vec<Vec<String>> {
         plain("min_bucket_reso", "32"),
         plain("max_bucket_reso", "96"),
         plain("bucket_reso_steps", "32"),
-        plain("train_batch_size", "2"),
+        plain("train_batch_size", "4"),
         option("max_train_steps", &[args.steps.to_string()]),
+        // Smaller steps and a dearer application than usual: few steps are to show the rates' way.
+        plain("learning_rate", "0.05"),
+        plain("application_loss_weight", "0.005"),
         option("seed", &[args.seed.to_string()]),
         option("device", &[args.device.to_string()]),
         option("output_dir", &[path(&args.output_dir)]),

@@ -27,7 +27,7 @@ pub struct Args {
     output_dir: PathBuf,
 
     /// Steps of the search
-    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
 
     /// Makes other weights, noise and timesteps
@@ -46,8 +46,8 @@ pub struct Args {
 /// What the numbers mean, after the tables.
 const MEANING: &str = "\
 The model is no trained one: its weights are random but for three layers, by which it predicts noise, poorly. So the
-rates say nothing about pictures. They show the search at work: the network \"disturbing\" only adds noise, so its rates
-fall; \"restoring\" does too, but in OUT08 it has what the model lacks, so there its rate rises. Loss and penalty fall.";
+rates say nothing about pictures; they show the search at work. The network \"disturbing\" only adds noise: its rates
+fall. So do those of \"restoring\", but its OUT08 has what the model lacks and rises. Loss and penalty fall.";
 
 /// Makes the files, searches, and says what it meant and how to do it again.
 ///

@@ -20,7 +20,7 @@ const LATENT: usize = 4;
 /// What the last block takes of the noisy latents; a network of the demonstration adds the rest.
 pub(super) const CARRIED: f32 = 0.6;
 /// What the last block takes of what the blocks before it made of everything.
-const MIXED_IN: f32 = 0.4;
+const MIXED_IN: f32 = 0.25;
 
 /// SDXL's arrangement with 32 channels instead of 320, and small encoders.
 pub(super) fn config() -> SdxlConfig {

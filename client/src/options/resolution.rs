@@ -19,7 +19,9 @@ impl FromStr for Resolution {
         let (width, height) = text.split_once(',').unwrap_or((text, text));
         match (width.trim().parse(), height.trim().parse()) {
             (Ok(width), Ok(height)) => Ok(Self { width, height }),
-            _ => Err(format!("{text:?} is no resolution: write one number, as in 1024, or width,height, as in 1024,768")),
+            _ => {
+                Err(format!("{text:?} is no resolution: write one number, as in 1024, or width,height, as in 1024,768"))
+            }
         }
     }
 }

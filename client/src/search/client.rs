@@ -10,13 +10,13 @@ use tonic::transport::Channel;
 
 /// Speaks to a coordinator.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(super) struct Client {
     service: SearchServiceClient<Channel>,
 }
 
 impl Client {
     /// Over this connection.
-    pub fn new(channel: Channel) -> Self {
+    pub(super) fn new(channel: Channel) -> Self {
         let service = SearchServiceClient::new(channel);
         Self { service: service.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE) }
     }
@@ -25,7 +25,7 @@ impl Client {
     ///
     /// # Errors
     /// The coordinator refuses it or can't be reached.
-    pub async fn create(&mut self, spec: &SearchSpec) -> anyhow::Result<SearchStatus> {
+    pub(super) async fn create(&mut self, spec: &SearchSpec) -> anyhow::Result<SearchStatus> {
         let request = v1::CreateSearchRequest { request_id: spec.fingerprint(), spec: Some(spec.into()) };
         let response = self.service.create_search(request).await.map_err(said)?.into_inner();
         SearchStatus::try_from(response.search).context("the coordinator's answer makes no sense")
@@ -35,7 +35,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::create`].
-    pub async fn resume(&mut self, search_id: &str) -> anyhow::Result<()> {
+    pub(super) async fn resume(&mut self, search_id: &str) -> anyhow::Result<()> {
         let request = v1::ResumeSearchRequest { search_id: search_id.to_owned() };
         self.service.resume_search(request).await.map_err(said)?;
         Ok(())
@@ -45,7 +45,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::create`].
-    pub async fn pause(&mut self, search_id: &str) -> anyhow::Result<()> {
+    pub(super) async fn pause(&mut self, search_id: &str) -> anyhow::Result<()> {
         let request = v1::PauseSearchRequest { search_id: search_id.to_owned() };
         self.service.pause_search(request).await.map_err(said)?;
         Ok(())
@@ -55,7 +55,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::create`].
-    pub async fn watch(&mut self, search_id: &str) -> anyhow::Result<Events> {
+    pub(super) async fn watch(&mut self, search_id: &str) -> anyhow::Result<Events> {
         let request = v1::WatchSearchRequest { search_id: search_id.to_owned(), after_step: 0 };
         Ok(Events(self.service.watch_search(request).await.map_err(said)?.into_inner()))
     }
@@ -63,14 +63,14 @@ impl Client {
 
 /// What happens in a search.
 #[derive(Debug)]
-pub struct Events(Streaming<v1::WatchSearchResponse>);
+pub(super) struct Events(Streaming<v1::WatchSearchResponse>);
 
 impl Events {
     /// The next event; `None` when there will be none any more.
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn next(&mut self) -> anyhow::Result<Option<SearchEvent>> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<SearchEvent>> {
         let Some(response) = self.0.message().await.map_err(said)? else { return Ok(None) };
         Ok(Some(SearchEvent::try_from(response).context("the coordinator's message makes no sense")?))
     }

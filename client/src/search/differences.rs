@@ -11,7 +11,7 @@ const MAX_VALUE: usize = 60;
 /// One line that names what differs, the first few of them; `None` if the same numbers come from the same files.
 ///
 /// Where latents are kept on disk doesn't count.
-pub fn differences(stored: &SearchSpec, new: &SearchSpec) -> Option<String> {
+pub(super) fn differences(stored: &SearchSpec, new: &SearchSpec) -> Option<String> {
     let (mut stored, mut new) = (stored.clone(), new.clone());
     stored.options.cache_dir = None;
     new.options.cache_dir = None;

@@ -1,19 +1,20 @@
 //! What becomes of a search that an earlier run left in the state folder.
 
-use super::differences::differences;
-use super::local::{self, Local};
-use super::state::StateFolder;
 use super::ANEW;
+use super::differences::differences;
+use super::state::StateFolder;
 use crate::failure::Failure;
 use crate::progress::note;
 use crate::settings::Existing;
 use anyhow::anyhow;
 use lora_rates_common::convert::SearchState;
+use lora_rates_common::optimizer::State;
 use lora_rates_common::spec::SearchSpec;
+use lora_rates_coordinator::store::{self, Store, Stored};
 
 /// What is to be done with it once everything else is known to be in order.
 #[derive(Debug)]
-pub enum Plan {
+pub(super) enum Plan {
     /// There is none.
     Create,
     /// It goes on.
@@ -26,7 +27,7 @@ pub enum Plan {
 ///
 /// # Errors
 /// There is a search that the user said nothing about, another process is at it, or it can't be read.
-pub async fn plan(state: &StateFolder, existing: Existing) -> Result<Plan, Failure> {
+pub(super) fn plan(state: &StateFolder, existing: Existing) -> Result<Plan, Failure> {
     if existing == Existing::Overwrite {
         return Ok(Plan::Replace);
     }
@@ -36,27 +37,37 @@ pub async fn plan(state: &StateFolder, existing: Existing) -> Result<Plan, Failu
         }
         return Ok(Plan::Create);
     };
-    if existing == Existing::Resume {
-        return Ok(Plan::GoOn(Box::new(stored)));
-    }
-    let local = Local::open(state.path()).await?;
-    let found = local.client().create(&stored).await;
-    local.shut_down().await;
-    let found = found?;
-    if found.state == SearchState::Finished || found.step == 0 {
+    let found = Store::open(state.path())?.searches()?.into_iter().find(|one| one.fingerprint == stored.fingerprint());
+    let (folder, resume) = (state.path().display(), existing == Existing::Resume);
+    match found {
+        // Nothing was done before it failed, and what made it fail is hopefully mended.
+        Some(found) if gave_up(found.state) && found.optimizer.step == 0 => Ok(Plan::Replace),
+        Some(Stored { state, failure, optimizer: State { step, .. }, max_train_steps: steps, .. })
+            if gave_up(state) =>
+        {
+            let why = failure.unwrap_or_else(|| state.to_string());
+            Err(Failure::Usage(anyhow!("the search in {folder} failed at step {step} of {steps} ({why}); {ANEW}")))
+        }
+        _ if resume => Ok(Plan::GoOn(Box::new(stored))),
+        Some(Stored { state, optimizer: State { step: step @ 1.., .. }, max_train_steps: steps, .. })
+            if state != SearchState::Finished =>
+        {
+            let message = format!("{folder} holds an unfinished search, at step {step} of {steps}");
+            Err(Failure::Usage(anyhow!("{message}: pass --resume to go on, or --overwrite to start anew")))
+        }
         // Its results are written, or there are none.
-        return Ok(Plan::Replace);
+        _ => Ok(Plan::Replace),
     }
-    let (folder, step, steps) = (state.path().display(), found.step, found.max_train_steps);
-    Err(Failure::Usage(anyhow!(
-        "{folder} holds an unfinished search, at step {step} of {steps}: pass --resume to go on, or --overwrite to \
-         start anew"
-    )))
+}
+
+/// Whether a search of this state can't go on.
+fn gave_up(state: SearchState) -> bool {
+    matches!(state, SearchState::Failed | SearchState::Cancelled)
 }
 
 impl Plan {
     /// The seed of a search that goes on.
-    pub fn seed(&self) -> Option<u64> {
+    pub(super) fn seed(&self) -> Option<u64> {
         match self {
             Self::GoOn(stored) => Some(stored.options.seed),
             Self::Create | Self::Replace => None,
@@ -67,7 +78,7 @@ impl Plan {
     ///
     /// # Errors
     /// A search that goes on was made with other options or files, or the operating system refuses.
-    pub fn apply(self, state: &StateFolder, spec: SearchSpec) -> Result<SearchSpec, Failure> {
+    pub(super) fn apply(self, state: &StateFolder, spec: SearchSpec) -> Result<SearchSpec, Failure> {
         match self {
             Self::GoOn(stored) => match differences(&stored, &spec) {
                 None => return Ok(*stored),
@@ -78,12 +89,23 @@ impl Plan {
                 }
             },
             Self::Replace => {
-                local::refuse_busy(state.path())?;
+                refuse_busy(state)?;
                 state.remove()?;
             }
             Self::Create => {}
         }
         state.create(&spec)?;
         Ok(spec)
+    }
+}
+
+/// Fails if another process is at the search. A damaged store is no reason to keep it.
+fn refuse_busy(state: &StateFolder) -> Result<(), Failure> {
+    if !state.holds_search() {
+        return Ok(());
+    }
+    match Store::open(state.path()) {
+        Err(error @ store::Error::Locked { .. }) => Err(error.into()),
+        _ => Ok(()),
     }
 }

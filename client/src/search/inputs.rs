@@ -1,6 +1,5 @@
 //! Opening and checking everything that a search is made of.
 
-use super::digest;
 use crate::failure::Failure;
 use crate::settings::{self, Settings};
 use lora_rates_common::checkpoint::Checkpoint;
@@ -13,21 +12,22 @@ use std::path::{Path, PathBuf};
 
 /// What was found.
 #[derive(Debug)]
-pub struct Inputs {
+pub(super) struct Inputs {
     /// The search.
-    pub spec: SearchSpec,
+    pub(super) spec: SearchSpec,
     /// For the user: the networks' modules by block, and the pictures.
-    pub report: String,
+    pub(super) report: String,
 }
 
 /// Opens the model, the networks and all pictures, and makes one specification of them. Paths in it are absolute.
 ///
 /// # Errors
 /// Anything is missing, broken or doesn't fit the rest.
-pub fn open(settings: &Settings, seed: u64) -> Result<Inputs, Failure> {
+pub(super) fn open(settings: &Settings, seed: u64) -> Result<Inputs, Failure> {
     let (model, checkpoint) = model(settings)?;
     let networks = networks(settings, &checkpoint)?;
-    let data = DatasetOptions { train_data_dir: absolute(&settings.dataset.train_data_dir)?, ..settings.dataset.clone() };
+    let data =
+        DatasetOptions { train_data_dir: absolute(&settings.dataset.train_data_dir)?, ..settings.dataset.clone() };
     let dataset = Dataset::scan(&data).map_err(from_dataset)?;
     let report = format!("{}{}", network::report(&networks), dataset.summary());
 
@@ -50,7 +50,7 @@ fn model(settings: &Settings) -> Result<(ModelRef, Checkpoint), Failure> {
         Some(vae) => Checkpoint::open_with_vae(&path, vae)?,
         None => Checkpoint::open(&path)?,
     };
-    let digest = digest::headers(&checkpoint.files())?;
+    let digest = checkpoint.digest();
     Ok((ModelRef { path, vae, digest }, checkpoint))
 }
 

@@ -2,11 +2,16 @@
 
 use crate::progress::note;
 use std::io;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+/// Signals that come within this time of the first count as one with it.
+const SAME: Duration = Duration::from_millis(500);
 
 /// Knows whether the user asked to stop.
 #[derive(Clone, Debug)]
-pub struct Interrupts {
+pub(super) struct Interrupts {
     asked: watch::Receiver<bool>,
 }
 
@@ -15,12 +20,15 @@ impl Interrupts {
     ///
     /// # Errors
     /// The operating system refuses.
-    pub fn listen() -> io::Result<Self> {
+    pub(super) fn listen() -> io::Result<Self> {
         let mut signals = Signals::new()?;
         let (ask, asked) = watch::channel(false);
         tokio::spawn(async move {
             signals.next().await;
             ask.send_replace(true);
+            // Programs that end others often send the signal to a process and once more to its group.
+            let same = Instant::now() + SAME;
+            while timeout_at(same, signals.next()).await.is_ok() {}
             signals.next().await;
             note("interrupted again: stopped at once");
             std::process::exit(130);
@@ -29,7 +37,7 @@ impl Interrupts {
     }
 
     /// Until the user asks to stop.
-    pub async fn asked(&mut self) {
+    pub(super) async fn asked(&mut self) {
         if self.asked.wait_for(|asked| *asked).await.is_err() {
             // Nobody listens any more: the process is about to end.
             std::future::pending::<()>().await;

@@ -2,7 +2,6 @@
 
 mod client;
 mod differences;
-mod digest;
 mod existing;
 mod inputs;
 mod interrupt;
@@ -19,9 +18,8 @@ use crate::failure::Failure;
 use crate::output::stdout::print;
 use crate::output::{NetworkRates, table};
 use crate::progress::note;
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use anyhow::{Context as _, anyhow};
-use existing::Plan;
 use inputs::Inputs;
 use interrupt::Interrupts;
 use local::Local;
@@ -53,7 +51,10 @@ async fn search(settings: Settings) -> Result<Outcome, Failure> {
     let mut interrupts = Interrupts::listen().context("can't listen for Ctrl-C")?;
     let ready = tokio::select! {
         ready = prepare(settings.clone()) => ready?,
-        () = interrupts.asked() => return Err(Failure::Interrupted),
+        () = interrupts.asked() => {
+            note("stopped before the first step");
+            return Err(Failure::Interrupted);
+        }
     };
     let Ready { spec, status, local } = ready;
     print(&table::table(&NetworkRates::of(&spec.networks, &status.rates)))?;
@@ -73,7 +74,7 @@ struct Ready {
 /// Opens everything, decides about what an earlier search left, and makes or finds the search.
 async fn prepare(settings: Settings) -> Result<Ready, Failure> {
     let state = StateFolder::new(&settings.output_dir, &settings.output_name);
-    let plan = existing::plan(&state, settings.existing).await?;
+    let plan = existing::plan(&state, settings.existing)?;
     let seed = settings.seed.or(plan.seed()).unwrap_or_else(new_seed);
     let device = settings.device;
     let opened = spawn_blocking(move || {
@@ -87,15 +88,10 @@ async fn prepare(settings: Settings) -> Result<Ready, Failure> {
     let local = Local::start(state.path(), device).await?;
     let status = local.client().create(&spec).await?;
     let (step, steps) = (status.step, status.max_train_steps);
-    match status.state {
-        SearchState::Finished => note(&format!("the search was finished: its {steps} steps are written out again")),
-        SearchState::Failed | SearchState::Cancelled => {
-            let why = status.failure.as_deref().unwrap_or("it was cancelled");
-            let folder = state.path().display();
-            return Err(Failure::Run(anyhow!("the search in {folder} ended at step {step} of {steps}: {why}; {ANEW}")));
-        }
-        _ if step > 0 => note(&format!("going on at step {step} of {steps}")),
-        _ => {}
+    if status.state == SearchState::Finished {
+        note(&format!("the search was finished: its {steps} steps are written out again"));
+    } else if step > 0 {
+        note(&format!("going on at step {step} of {steps}"));
     }
     Ok(Ready { spec, status, local })
 }

@@ -30,7 +30,7 @@ pub struct Outcome {
 
 /// Collects what a search comes to.
 #[derive(Debug)]
-pub struct Results {
+pub(super) struct Results {
     output_dir: PathBuf,
     output_name: String,
     save_every: Option<u64>,
@@ -41,7 +41,7 @@ pub struct Results {
 
 impl Results {
     /// For a search that has made no step yet.
-    pub fn new(settings: &Settings, spec: SearchSpec) -> Self {
+    pub(super) fn new(settings: &Settings, spec: SearchSpec) -> Self {
         let (output_dir, output_name) = (settings.output_dir.clone(), settings.output_name.clone());
         let rates = spec.initial_rates();
         Self { output_dir, output_name, save_every: settings.save_every_n_steps, spec, rates, history: Vec::new() }
@@ -51,7 +51,7 @@ impl Results {
     ///
     /// # Errors
     /// The rates can't be saved.
-    pub fn add(&mut self, record: &StepRecord) -> Result<(), Failure> {
+    pub(super) fn add(&mut self, record: &StepRecord) -> Result<(), Failure> {
         self.history.push(record.into());
         self.rates.clone_from(&record.rates);
         if self.save_every.is_some_and(|every| record.step.is_multiple_of(every)) {
@@ -65,32 +65,36 @@ impl Results {
     ///
     /// # Errors
     /// A file can't be written; [`Failure::Interrupted`] if the user stopped the search, after all is written.
-    pub fn write(self, end: End) -> Result<Outcome, Failure> {
-        let finished = match &end {
-            End::Finished => true,
-            End::Stopped => false,
-            End::Failed(why) => return Err(self.failed(why)),
-        };
-        let (weights, report) = (self.path(".safetensors"), self.path(".json"));
-        weights::save(&weights, &self.rates)?;
-        Report::new(&self.spec, finished, &self.rates, self.history.clone())
-            .save(&report)
-            .with_context(|| format!("can't write {}", report.display()))?;
+    pub(super) fn write(self, end: End) -> Result<Outcome, Failure> {
+        let (step, steps) = (self.history.len(), self.spec.options.max_train_steps);
+        let failed = |why: &str| Failure::Run(anyhow!("the search failed at step {step} of {steps}: {why}"));
+        match end {
+            End::Failed(why) if step == 0 => return Err(failed(&why)),
+            End::Failed(why) => {
+                self.save(false)?;
+                return Err(failed(&why));
+            }
+            End::Finished | End::Stopped => {}
+        }
+        let (weights, report) = self.save(end == End::Finished)?;
         let networks = NetworkRates::of(&self.spec.networks, &self.rates);
         print(&format!("{}{}", table::table(&networks), lines(&networks)))?;
-        note(&format!("wrote {} and {}", weights.display(), report.display()));
-        let Self { spec, rates, history, .. } = self;
-        if !finished {
-            let (step, steps) = (history.len(), spec.options.max_train_steps);
+        if end == End::Stopped {
             note(&format!("stopped at step {step} of {steps}; the same command with --resume goes on from there"));
             return Err(Failure::Interrupted);
         }
+        let Self { spec, rates, history, .. } = self;
         Ok(Outcome { spec, rates, history, weights, report })
     }
 
-    fn failed(&self, why: &str) -> Failure {
-        let (step, steps) = (self.history.len(), self.spec.options.max_train_steps);
-        Failure::Run(anyhow!("the search failed at step {step} of {steps}: {why}"))
+    /// Writes the rates and the report, and says where.
+    fn save(&self, finished: bool) -> Result<(PathBuf, PathBuf), Failure> {
+        let (weights, report) = (self.path(".safetensors"), self.path(".json"));
+        weights::save(&weights, &self.rates)?;
+        let content = Report::new(&self.spec, finished, &self.rates, self.history.clone());
+        content.save(&report).with_context(|| format!("can't write {}; check --output_dir", report.display()))?;
+        note(&format!("wrote {} and {}", weights.display(), report.display()));
+        Ok((weights, report))
     }
 
     fn path(&self, ending: &str) -> PathBuf {

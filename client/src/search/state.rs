@@ -11,7 +11,7 @@ const SPEC_FILE: &str = "search.json";
 
 /// What can be wrong with the folder.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     /// The operating system refuses.
     #[error("can't {what} {}: {source}; check --output_dir", path.display())]
     Io {
@@ -40,26 +40,31 @@ pub enum Error {
 
 /// The state of one search on disk.
 #[derive(Clone, Debug)]
-pub struct StateFolder {
+pub(super) struct StateFolder {
     path: PathBuf,
 }
 
 impl StateFolder {
     /// `OUTPUT_DIR/NAME-state`; nothing is made yet.
-    pub fn new(output_dir: &Path, name: &str) -> Self {
+    pub(super) fn new(output_dir: &Path, name: &str) -> Self {
         Self { path: output_dir.join(format!("{name}-state")) }
     }
 
     /// The folder.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether a search was made in it.
+    pub(super) fn holds_search(&self) -> bool {
+        self.path.join(SPEC_FILE).exists()
     }
 
     /// What the search in it was asked; `None` if it holds none.
     ///
     /// # Errors
     /// It can't be read, is damaged, or is another kind of folder.
-    pub fn stored(&self) -> Result<Option<SearchSpec>, Error> {
+    pub(super) fn stored(&self) -> Result<Option<SearchSpec>, Error> {
         let path = self.path.join(SPEC_FILE);
         let text = match fs::read(&path) {
             Err(source) if source.kind() == io::ErrorKind::NotFound => return self.refuse_foreign().map(|()| None),
@@ -73,7 +78,7 @@ impl StateFolder {
     ///
     /// # Errors
     /// The operating system refuses.
-    pub fn create(&self, spec: &SearchSpec) -> Result<(), Error> {
+    pub(super) fn create(&self, spec: &SearchSpec) -> Result<(), Error> {
         let refused = |source| Error::Io { what: "write", path: self.path.join(SPEC_FILE), source };
         fs::create_dir_all(&self.path).map_err(|source| Error::Io { what: "make", path: self.path.clone(), source })?;
         let text = serde_json::to_vec_pretty(spec).map_err(|error| refused(error.into()))?;
@@ -84,8 +89,8 @@ impl StateFolder {
     ///
     /// # Errors
     /// The operating system refuses, or it is another kind of folder.
-    pub fn remove(&self) -> Result<(), Error> {
-        if !self.path.join(SPEC_FILE).exists() {
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        if !self.holds_search() {
             return self.refuse_foreign();
         }
         fs::remove_dir_all(&self.path).map_err(|source| Error::Io { what: "remove", path: self.path.clone(), source })

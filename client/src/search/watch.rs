@@ -1,6 +1,5 @@
 //! Following a search from its first event to its last.
 
-use super::client::Events;
 use super::interrupt::Interrupts;
 use super::local::{Local, Worker};
 use super::results::Results;
@@ -10,7 +9,7 @@ use lora_rates_common::convert::{SearchEvent, SearchState, SearchStatus};
 
 /// How a search ended, as far as this process is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// All steps are made.
     Finished,
     /// The user stopped it.
@@ -23,7 +22,7 @@ pub enum End {
 ///
 /// # Errors
 /// The coordinator refuses, or a step's rates can't be saved.
-pub async fn watch(
+pub(super) async fn watch(
     local: &Local,
     status: &SearchStatus,
     results: &mut Results,
@@ -39,29 +38,27 @@ pub async fn watch(
     let mut worker = (!status.state.is_over()).then(|| local.work());
     let mut events = local.client().watch(id).await?;
     let mut asked = false;
-    while let Some(event) = tokio::select! {
-        event = next(&mut events) => event?,
-        end = gone(&mut worker) => {
-            watcher.end = Some(End::Failed(end));
-            None
+    loop {
+        tokio::select! {
+            event = events.next() => match event? {
+                Some(event) => watcher.take(event, asked)?,
+                None => break,
+            },
+            why = gone(&mut worker) => {
+                watcher.end = Some(End::Failed(why));
+                break;
+            }
+            () = interrupts.asked(), if !asked => {
+                asked = true;
+                watcher.progress.say("stopping: every step so far is kept; Ctrl-C again to end at once");
+                // A search that ended in this very moment can't be paused; its last event says so.
+                let _ = local.client().pause(id).await;
+            }
         }
-        () = interrupts.asked(), if !asked => {
-            asked = true;
-            watcher.progress.say("stopping: the last step is kept; Ctrl-C again to end at once");
-            // A search that ended in this very moment can't be paused; its last event says so.
-            let _ = local.client().pause(id).await;
-            continue;
-        }
-    } {
-        watcher.take(event, asked)?;
     }
     let Watcher { progress, end, .. } = watcher;
     progress.finish();
     Ok(end.unwrap_or_else(|| End::Failed("the coordinator stopped telling of it".to_owned())))
-}
-
-async fn next(events: &mut Events) -> Result<Option<SearchEvent>, Failure> {
-    Ok(events.next().await?)
 }
 
 /// Why the worker left, once it has.

@@ -21,7 +21,12 @@ impl Settings {
     /// An option that must be given is not, is out of range, or goes not together with another.
     pub fn resolve(options: &Options, existing: Existing) -> Result<Self, Error> {
         let default = Self::default();
-        only("network_module", options.network_module.as_deref(), "networks.lora", "LoRA and LoCon files are searched")?;
+        only(
+            "network_module",
+            options.network_module.as_deref(),
+            "networks.lora",
+            "LoRA and LoCon files are searched",
+        )?;
         only("optimizer_type", options.optimizer_type.as_deref(), "AdamW", "it is the only optimizer there is")?;
         let output_dir = options.output_dir.clone().unwrap_or(default.output_dir);
         let mut search = search_options(options, default.options)?;

@@ -72,7 +72,7 @@ pub struct SearchStatus {
     pub max_train_steps: u64,
     /// The 20 N rates after the last step done.
     pub rates: Vec<f64>,
-    /// Why it failed, if it did.
+    /// Why it failed, or paused by itself.
     pub failure: Option<String>,
 }
 
@@ -93,6 +93,15 @@ pub struct StepRecord {
     pub samples: u32,
     /// The 20 N rates after the step.
     pub rates: Vec<f64>,
+}
+
+/// A client's wish for a new search.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateSearch {
+    /// Chosen by the client: the same again means the search that it created first.
+    pub request_id: String,
+    /// What it is made of.
+    pub spec: Arc<SearchSpec>,
 }
 
 /// What a worker is busy with before a search's first step, as clients see it.

@@ -15,8 +15,9 @@ mod tests;
 mod worker;
 
 pub use error::Error;
+pub use message::{CreateSearch, PrepareProgress, SearchEvent, SearchState, SearchStatus, StepRecord};
 pub use message::{Failed, Gradient, Hello, Lease, Prepare, Progress, Rates};
-pub use message::{PrepareProgress, SearchEvent, SearchState, SearchStatus, StepRecord};
+pub use search::search_id;
 pub use worker::lease;
 
 use crate::block::BLOCKS;

@@ -1,9 +1,11 @@
 //! States, searches and steps, both ways.
 
+use super::CreateSearch;
 use super::check::{finite, name, rates, required, within, words};
 use super::{
     Error, MAX_MESSAGE, MAX_NAME, MAX_STEPS, PrepareProgress, SearchEvent, SearchState, SearchStatus, StepRecord,
 };
+use crate::spec::SearchSpec;
 use lora_rates_proto::v1;
 use lora_rates_proto::v1::watch_search_response::Event;
 use std::sync::Arc;
@@ -93,6 +95,30 @@ impl TryFrom<v1::StepRecord> for StepRecord {
             rates: rates("step.rates", record.rates)?,
         })
     }
+}
+
+impl From<&CreateSearch> for v1::CreateSearchRequest {
+    fn from(create: &CreateSearch) -> Self {
+        Self { request_id: create.request_id.clone(), spec: Some(create.spec.as_ref().into()) }
+    }
+}
+
+impl TryFrom<v1::CreateSearchRequest> for CreateSearch {
+    type Error = Error;
+
+    fn try_from(create: v1::CreateSearchRequest) -> Result<Self, Error> {
+        let request_id = name("request_id", create.request_id)?;
+        let spec: SearchSpec = required("spec", create.spec)?.try_into()?;
+        Ok(Self { request_id, spec: spec.into() })
+    }
+}
+
+/// The search that a request names.
+///
+/// # Errors
+/// When it names none, or is longer than any.
+pub fn search_id(id: String) -> Result<String, Error> {
+    name("search_id", id)
 }
 
 impl From<&PrepareProgress> for v1::PrepareProgress {

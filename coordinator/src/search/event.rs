@@ -1,5 +1,6 @@
 //! What goes into a search's state machine, and what comes out.
 
+use super::Error;
 use crate::ledger;
 use lora_rates_common::convert::{Gradient, Lease, Rates, SearchState, StepRecord};
 use lora_rates_common::optimizer::State;
@@ -54,6 +55,24 @@ pub enum Order {
     Resume,
     /// End for good.
     Cancel,
+}
+
+impl Order {
+    /// Whether it changes anything about a search in this state.
+    ///
+    /// # Errors
+    /// When the state does not allow it.
+    pub fn applies_to(self, state: SearchState) -> Result<bool, Error> {
+        match (self, state) {
+            (Self::Pause, SearchState::Preparing | SearchState::Running)
+            | (Self::Resume, SearchState::Paused)
+            | (Self::Cancel, SearchState::Preparing | SearchState::Running | SearchState::Paused) => Ok(true),
+            (Self::Pause, SearchState::Paused)
+            | (Self::Resume, SearchState::Preparing | SearchState::Running)
+            | (Self::Cancel, SearchState::Cancelled) => Ok(false),
+            (order, state) => Err(Error::Order { order, state }),
+        }
+    }
 }
 
 impl fmt::Display for Order {

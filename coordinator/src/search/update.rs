@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Why a step could not be made of its gradients.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     /// The optimizer refused.
     #[error("step {step} could not be made: {source}")]
     Optimizer {

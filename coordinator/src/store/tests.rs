@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{spec, commit};
+use crate::testing::{commit, spec};
 
 fn stored(id: &str) -> Stored {
     let spec = spec();
@@ -155,12 +155,18 @@ fn what_may_succeed_later_is_said_of_every_error() {
 }
 
 #[tokio::test]
-async fn the_thread_closes_the_store_with_its_last_handle() {
+async fn the_thread_closes_the_store_when_told_or_with_its_last_handle() {
     let folder = tempfile::tempdir().unwrap();
     let (handle, thread) = Store::open(folder.path()).unwrap().spawn().unwrap();
     let other = handle.clone();
     assert_eq!(other.call(|store| store.searches()).await.unwrap(), []);
     drop((handle, other));
     thread.join();
+
+    let (handle, thread) = Store::open(folder.path()).unwrap().spawn().unwrap();
+    handle.close();
+    thread.join();
+    let closed = handle.call(|store| store.searches()).await;
+    assert!(matches!(closed, Err(Error::Closed)));
     Store::open(folder.path()).unwrap();
 }

@@ -6,7 +6,10 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 /// What is done with the store.
-type Call = Box<dyn FnOnce(&mut Store) + Send>;
+enum Call {
+    Work(Box<dyn FnOnce(&mut Store) + Send>),
+    Close,
+}
 
 /// Access to a store that works on its own thread; cheap to clone.
 #[derive(Clone)]
@@ -14,7 +17,7 @@ pub struct Handle {
     calls: mpsc::Sender<Call>,
 }
 
-/// The store's thread. It ends, and the store is closed, when no [`Handle`] is left.
+/// The store's thread. It ends, and the store is closed, with [`Handle::close`] or when no handle is left.
 pub struct Thread(JoinHandle<()>);
 
 impl Store {
@@ -25,7 +28,11 @@ impl Store {
     pub fn spawn(mut self) -> Result<(Handle, Thread), Error> {
         let (calls, inbox) = mpsc::channel::<Call>();
         let path = self.path.clone();
-        let work = move || inbox.into_iter().for_each(|call| call(&mut self));
+        let work = move || {
+            while let Ok(Call::Work(work)) = inbox.recv() {
+                work(&mut self);
+            }
+        };
         let thread = std::thread::Builder::new().name("store".into()).spawn(work);
         let thread = thread.map_err(|source| Error::Folder { path, source })?;
         Ok((Handle { calls }, Thread(thread)))
@@ -44,9 +51,16 @@ impl Handle {
         work: impl FnOnce(&mut Store) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, result) = oneshot::channel();
+        // Who asked may have left meanwhile, which is no error.
         let call = Box::new(move |store: &mut Store| drop(answer.send(work(store))));
-        self.calls.send(call).map_err(|_| Error::Closed)?;
+        self.calls.send(Call::Work(call)).map_err(|_| Error::Closed)?;
         result.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Closes the store after what was asked before.
+    pub fn close(&self) {
+        // One that is closed already may stay so.
+        let _ = self.calls.send(Call::Close);
     }
 }
 

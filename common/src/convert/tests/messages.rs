@@ -1,3 +1,4 @@
+use super::super::{CreateSearch, search_id};
 use super::super::{Failed, Gradient, Hello, Lease, Prepare, PrepareProgress, Progress, Rates};
 use super::super::{MAX_MESSAGE, SearchEvent, SearchState, SearchStatus, StepRecord, lease};
 use super::{key, search};
@@ -153,6 +154,17 @@ fn the_coordinator_is_told_nothing_out_of_range() {
     refused("gradient.gradient", Gradient::try_from(v1::Gradient { gradient: vec![0.0; 19], ..message() }));
     refused("gradient.step", Gradient::try_from(v1::Gradient { step: u64::MAX, ..message() }));
     refused("gradient.search_id", Gradient::try_from(v1::Gradient { search_id: String::new(), ..message() }));
+}
+
+#[test]
+fn a_request_is_told_what_it_lacks() {
+    let create = CreateSearch { request_id: "r".into(), spec: search().into() };
+    let message = v1::CreateSearchRequest::from(&create);
+    assert_eq!(CreateSearch::try_from(message.clone()).unwrap(), create);
+    refused("request_id", CreateSearch::try_from(v1::CreateSearchRequest { request_id: "".into(), ..message.clone() }));
+    refused("spec", CreateSearch::try_from(v1::CreateSearchRequest { spec: None, ..message }));
+    refused("search_id", search_id("s".repeat(2000)));
+    assert_eq!(search_id("s".into()).unwrap(), "s");
 }
 
 #[test]

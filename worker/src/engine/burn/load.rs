@@ -1,8 +1,9 @@
 //! Parameters on the device, tensor by tensor, straight from where they are stored.
 
+use super::conv::{Conv, Way};
 use super::norm::Norm;
 use super::ops::{BurnOps, Table};
-use super::rated::{Conv, Linear};
+use super::rated::Linear;
 use crate::engine::Error;
 use crate::ops::{ConvShape, Loader};
 use crate::source::Source;
@@ -15,6 +16,8 @@ pub(super) struct BurnLoader<'a, B: Backend> {
     pub(super) device: &'a B::Device,
     /// Of the weights; norms are kept in f32.
     pub(super) dtype: DType,
+    /// How convolutions are computed: see [`Way`].
+    pub(super) unfold: bool,
 }
 
 impl<B: Backend> BurnLoader<'_, B> {
@@ -45,7 +48,7 @@ impl<B: Backend> Loader for BurnLoader<'_, B> {
             name: name.to_owned(),
             weight: self.read(format!("{name}.weight"), [outputs, inputs, kernel, kernel], self.dtype)?,
             bias: self.read(format!("{name}.bias"), [outputs], self.dtype)?,
-            shape,
+            way: Way { shape, unfold: self.unfold },
         })
     }
 

@@ -4,6 +4,7 @@ mod activation;
 mod attach;
 mod attention;
 mod checkpointed;
+mod conv;
 mod gradient;
 mod load;
 mod node;
@@ -44,13 +45,20 @@ pub struct BurnEngine<B: Backend> {
 }
 
 impl<B: Backend> BurnEngine<B> {
-    /// Loads UNet and text encoders; the VAE follows when it is first needed.
+    /// Loads UNet and text encoders; the VAE follows when it is first needed. With `unfold`, the UNet's convolutions are
+    /// computed as products of matrices.
     ///
     /// # Errors
     /// A tensor can't be read.
-    pub fn load(source: Source, device: B::Device, name: String, options: EngineOptions) -> Result<Self, Error> {
+    pub fn load(
+        source: Source,
+        device: B::Device,
+        name: String,
+        options: EngineOptions,
+        unfold: bool,
+    ) -> Result<Self, Error> {
         let dtype = dtype(options.precision);
-        let mut loader = BurnLoader::<B> { source: &source, device: &device, dtype };
+        let mut loader = BurnLoader::<B> { source: &source, device: &device, dtype, unfold };
         let text = TextEncoders::load(&mut loader)?;
         let unet = Unet::load(&mut loader, &source.config().unet)?;
         let attached = Attached::none();

@@ -2,9 +2,10 @@
 
 use super::activation::{Pointwise, geglu};
 use super::attention::attention;
+use super::conv::{Conv, conv};
 use super::node::Tracked;
 use super::norm::{Norm, group_norm, layer_norm};
-use super::rated::{Conv, Linear, Rated, Stacked, conv, linear};
+use super::rated::{Linear, Rated, Stacked, linear};
 use crate::ops::Ops;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::PadMode;

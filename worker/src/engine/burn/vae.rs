@@ -19,7 +19,7 @@ pub(super) struct Vae<B: Backend> {
 
 impl<B: Backend> Vae<B> {
     pub(super) fn load(source: &Source, device: &B::Device) -> Result<Self, Error> {
-        let mut loader = BurnLoader::<B> { source, device, dtype: DType::F32 };
+        let mut loader = BurnLoader::<B> { source, device, dtype: DType::F32, unfold: false };
         let config = &source.config().vae;
         Ok(Self {
             encoder: Encoder::load(&mut loader, config)?,

@@ -1,0 +1,137 @@
+//! Whole searches with the program, on the tiny golden model.
+
+mod search_support;
+
+use lora_rates_common::tensor_file::TensorFile;
+use lora_rates_test_support::fixture;
+use search_support::{Bench, fail, stderr, succeed, text};
+use std::fs;
+
+#[test]
+fn a_search_writes_and_prints_its_rates() {
+    let bench = Bench::new();
+    let output = succeed(bench.search(&["--save_every_n_steps", "2"]));
+
+    let file = TensorFile::open(&bench.path("out/rates.safetensors")).unwrap();
+    let weights = file.get("weights").unwrap();
+    assert_eq!((file.names().count(), &weights.shape[..]), (1, &[20][..]));
+    let rates = weights.to_f32().unwrap();
+    assert!(rates.iter().all(|rate| rate.is_finite()));
+    assert!(rates.iter().any(|rate| *rate != 0.0 && *rate != 0.5), "nothing moved: {rates:?}");
+
+    let report = bench.json("out/rates.json");
+    assert_eq!((&report["finished"], &report["step"]), (&true.into(), &3.into()));
+    assert_eq!(report["history"].as_array().unwrap().len(), 3);
+    assert_eq!(report["settings"]["seed"], 7);
+    assert_eq!(report["images"][0]["caption"], "the first");
+    let blocks = report["networks"][0]["rates"].as_object().unwrap();
+    assert_eq!(blocks.len(), 20);
+    assert_eq!(blocks["IN00"], serde_json::Value::Null);
+    assert_eq!(blocks["IN04"].as_f64().unwrap() as f32, rates[5]);
+
+    assert_eq!(TensorFile::open(&bench.path("out/rates-step00000002.safetensors")).unwrap().names().count(), 1);
+    assert!(!bench.path("out/rates-step00000003.safetensors").exists());
+    let printed = String::from_utf8(output.stdout.clone()).unwrap();
+    let lines: Vec<&str> = printed.lines().collect();
+    // Two tables of a heading and a row, the reference's line, and the preset.
+    assert_eq!(lines.len(), 6, "{printed}");
+    assert!(lines[0].contains("BASE") && lines[1].starts_with("L1_attention") && lines[1].contains("0.500"));
+    assert!(lines[4].starts_with("Network 0 weights: "));
+    assert!(lines[5].starts_with("L1_attention:"));
+    assert_eq!(lines[5].split(',').count(), 12);
+    let said = stderr(&output);
+    assert!(said.contains("dead:") && said.contains("2 pictures") && said.contains("step 3/3: loss"), "{said}");
+}
+
+#[test]
+fn two_runs_of_one_search_write_the_same_bytes() {
+    let bench = Bench::new();
+    let noisy = ["--train_batch_size", "2", "--noise_offset", "0.1", "--flip_aug", "--output_name"];
+    for name in ["one", "two"] {
+        succeed(bench.search(&[&noisy[..], &[name]].concat()));
+    }
+    assert_eq!(bench.written("out/one.safetensors"), bench.written("out/two.safetensors"));
+    assert_eq!(bench.written("out/one.json"), bench.written("out/two.json"));
+    succeed(bench.search(&[&noisy[..], &["two", "--seed", "8"]].concat()));
+    assert_ne!(bench.written("out/one.safetensors"), bench.written("out/two.safetensors"));
+}
+
+#[test]
+fn latents_from_the_disk_change_nothing() {
+    let bench = Bench::new();
+    succeed(bench.search(&["--output_name", "memory"]));
+    for name in ["first", "again"] {
+        succeed(bench.search(&["--output_name", name, "--cache_latents_to_disk"]));
+        assert!(fs::read_dir(bench.path("out/cache")).unwrap().count() > 0);
+        assert_eq!(
+            bench.written("out/memory.safetensors"),
+            bench.written(&format!("out/{name}.safetensors")),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn latents_that_are_encoded_anew_are_drawn_anew_and_the_same_in_every_run() {
+    let bench = Bench::new();
+    for name in ["one", "two"] {
+        succeed(bench.search(&["--output_name", name, "--cache_latents", "false"]));
+    }
+    succeed(bench.search(&["--output_name", "cached"]));
+    assert_eq!(bench.written("out/one.safetensors"), bench.written("out/two.safetensors"));
+    assert_ne!(bench.written("out/one.safetensors"), bench.written("out/cached.safetensors"));
+}
+
+#[test]
+fn epochs_and_a_file_of_options_decide_the_steps() {
+    let bench = Bench::new();
+    let networks =
+        [fixture("lora/L1_attention.safetensors"), fixture("lora/L3_locon.safetensors")].map(|path| text(&path));
+    let file = format!(
+        "[training]\nmax_train_steps = 50\nmax_train_epochs = 2\nseed = 1\n[networks]\nnetwork_weights = {networks:?}\n"
+    );
+    fs::write(bench.path("search.toml"), file).unwrap();
+    let [one, two] = &networks;
+    let file = ["--config_file", "search.toml", "--max_train_steps", "40"];
+    let output = succeed(bench.search(&[&file[..], &["--network_weights", one, two]].concat()));
+    let report = bench.json("out/rates.json");
+    assert_eq!((&report["step"], &report["settings"]["seed"]), (&4.into(), &7.into()));
+    assert_eq!(TensorFile::open(&bench.path("out/rates.safetensors")).unwrap().get("weights").unwrap().shape, [40]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let preset = printed.lines().last().unwrap();
+    assert!(preset.starts_with("L3_locon:"));
+    assert_eq!(preset.split(',').count(), 20);
+}
+
+#[test]
+fn a_finished_search_is_written_out_again_on_resume_and_replaced_otherwise() {
+    let bench = Bench::new();
+    succeed(bench.search(&[]));
+    let first = (bench.written("out/rates.safetensors"), bench.written("out/rates.json"));
+    fs::remove_file(bench.path("out/rates.safetensors")).unwrap();
+    fs::remove_file(bench.path("out/rates.json")).unwrap();
+    let said = stderr(&succeed(bench.search(&["--resume"])));
+    assert!(said.contains("was finished"), "{said}");
+    assert_eq!(first, (bench.written("out/rates.safetensors"), bench.written("out/rates.json")));
+    succeed(bench.search(&["--seed", "8"]));
+    assert_ne!(first.0, bench.written("out/rates.safetensors"));
+}
+
+#[test]
+fn resuming_what_is_not_there_starts_from_the_beginning() {
+    let bench = Bench::new();
+    let said = stderr(&succeed(bench.search(&["--resume", "--max_train_steps", "1"])));
+    assert!(said.contains("nothing to resume"), "{said}");
+}
+
+#[test]
+fn a_state_folder_of_someone_else_is_left_alone() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("out/rates-state")).unwrap();
+    fs::write(bench.path("out/rates-state/diary.txt"), "").unwrap();
+    for option in ["--resume", "--overwrite"] {
+        let line = fail(bench.search(&[option]), 1);
+        assert!(line.contains("rates-state is not the state of a search"), "{line}");
+    }
+    assert_eq!(fs::read_dir(bench.path("out/rates-state")).unwrap().count(), 1);
+}

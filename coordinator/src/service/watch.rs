@@ -1,0 +1,118 @@
+//! Tells a client of a search: first what the store has, then what happens.
+
+use super::{Error, Handle, Watched};
+use lora_rates_common::convert::{SearchEvent, SearchState, SearchStatus};
+use lora_rates_proto::v1::WatchSearchResponse;
+use std::sync::Arc;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+/// Steps that are read from the store at once.
+const PAGE: u32 = 256;
+
+/// Where the events go; waits while the client does not read.
+pub(super) type Client = mpsc::Sender<Result<WatchSearchResponse, Status>>;
+
+/// Why the stream ended before the search did.
+enum End {
+    /// Nobody reads it any more.
+    Left,
+    Error(Error),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// What a client has been told so far.
+struct Watch {
+    handle: Handle,
+    search_id: String,
+    client: Client,
+    /// The last step that it knows.
+    step: u64,
+    /// The state that it knows.
+    state: Option<SearchState>,
+}
+
+/// Tells the client of all steps after `step`, until the search ends or pauses, or the client leaves.
+pub(super) async fn run(handle: Handle, search_id: String, watched: Watched, step: u64, client: Client) {
+    let mut watch = Watch { handle, search_id, client, step, state: None };
+    if let Err(End::Error(error)) = watch.run(watched).await {
+        // If it has left just now, nobody needs to know.
+        let _ = watch.client.send(Err(error.into())).await;
+    }
+}
+
+impl Watch {
+    async fn run(&mut self, mut watched: Watched) -> Result<(), End> {
+        self.tell_state(watched.status.clone()).await?;
+        loop {
+            self.catch_up().await?;
+            self.tell_state(watched.status.clone()).await?;
+            if is_at_rest(watched.status.state) || self.follow(&mut watched).await? {
+                return Ok(());
+            }
+            // Too slow for the live events: begin again with what the store has by now.
+            watched = self.handle.watch(self.search_id.clone()).await?;
+        }
+    }
+
+    /// All that is stored.
+    async fn catch_up(&mut self) -> Result<(), End> {
+        loop {
+            let steps = self.handle.steps(self.search_id.clone(), self.step, PAGE).await?;
+            let complete = steps.len() < PAGE as usize;
+            for record in steps {
+                self.step = record.step;
+                self.tell(&SearchEvent::Step(Arc::new(record))).await?;
+            }
+            if complete {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What happens, until the search comes to rest: then true; false when some of it was missed.
+    async fn follow(&mut self, watched: &mut Watched) -> Result<bool, End> {
+        loop {
+            match watched.events.recv().await {
+                Ok(SearchEvent::Step(record)) if record.step <= self.step => {}
+                Ok(SearchEvent::Step(record)) => {
+                    self.step = record.step;
+                    self.tell(&SearchEvent::Step(record)).await?;
+                }
+                Ok(SearchEvent::Status(status)) => {
+                    let state = status.state;
+                    self.tell_state(status).await?;
+                    if is_at_rest(state) {
+                        return Ok(true);
+                    }
+                }
+                Ok(event) => self.tell(&event).await?,
+                Err(RecvError::Lagged(_)) => return Ok(false),
+                Err(RecvError::Closed) => return Err(Error::Stopped.into()),
+            }
+        }
+    }
+
+    /// Tells of the state, unless it is the one told last.
+    async fn tell_state(&mut self, status: SearchStatus) -> Result<(), End> {
+        if self.state.replace(status.state) == Some(status.state) {
+            return Ok(());
+        }
+        self.tell(&SearchEvent::Status(status)).await
+    }
+
+    async fn tell(&self, event: &SearchEvent) -> Result<(), End> {
+        self.client.send(Ok(event.into())).await.map_err(|_| End::Left)
+    }
+}
+
+/// Whether nothing happens any more unless someone asks for it.
+fn is_at_rest(state: SearchState) -> bool {
+    state.is_over() || state == SearchState::Paused
+}
