@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::commands::{gradient, trajectory};
+use crate::commands::{bench, gradient, trajectory};
 use crate::demo;
 use crate::failure::Failure;
 use crate::options::{self, EXAMPLES, Options};
@@ -29,6 +29,7 @@ enum Command {
     Demo(demo::Args),
     Gradient(gradient::Args),
     Trajectory(trajectory::Args),
+    Bench(bench::Args),
 }
 
 /// Options of a search, and those that only make sense on a command line.
@@ -72,6 +73,7 @@ impl Cli {
             Command::Demo(args) => demo::run(args),
             Command::Gradient(args) => gradient::run(args),
             Command::Trajectory(args) => trajectory::run(args),
+            Command::Bench(args) => bench::run(args),
         }
     }
 }

@@ -39,9 +39,17 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // One line: the causes after the message.
-            Self::Usage(error) | Self::Run(error) => write!(f, "{error:#}"),
+            Self::Usage(error) | Self::Run(error) => f.write_str(&said(error)),
             Self::Interrupted => f.write_str("interrupted"),
         }
     }
+}
+
+/// An error in one line: its message, then those causes that it doesn't tell of itself.
+fn said(error: &anyhow::Error) -> String {
+    let said = error.chain().map(ToString::to_string).reduce(|said, cause| match said.contains(&cause) {
+        true => said,
+        false => format!("{said}: {cause}"),
+    });
+    said.unwrap_or_default().lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }

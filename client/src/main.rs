@@ -15,21 +15,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Whoever interrupts a search has been told all there is to say.
-            if let Failure::Usage(error) | Failure::Run(error) = &failure {
-                note(&format!("error: {}", said(error)));
+            if !matches!(failure, Failure::Interrupted) {
+                note(&format!("error: {failure}"));
             }
             failure.exit_code()
         }
     }
-}
-
-/// An error in one line: its message, then those causes that it doesn't tell of itself.
-fn said(error: &anyhow::Error) -> String {
-    let said = error.chain().map(ToString::to_string).reduce(|said, cause| match said.contains(&cause) {
-        true => said,
-        false => format!("{said}: {cause}"),
-    });
-    said.unwrap_or_default().lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 fn start() -> Result<Cli, Failure> {

@@ -8,13 +8,13 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
 /// Steps of these searches: enough to be stopped within.
-const STEPS: &str = "40";
+const STEPS: &str = "12";
 
 /// Starts it and waits until some steps are made: the rates are saved at every step.
 fn start(bench: &Bench, arguments: &[&str]) -> Child {
-    let mut command = bench.search(&[&["--max_train_steps", STEPS, "--save_every_n_steps", "3"], arguments].concat());
+    let mut command = bench.search(&[&["--max_train_steps", STEPS, "--save_every_n_steps", "2"], arguments].concat());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-    while !bench.path("out/rates-step00000003.safetensors").exists() {
+    while !bench.path("out/rates-step00000002.safetensors").exists() {
         assert!(child.try_wait().expect("its state").is_none(), "it ended before it was stopped");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -50,17 +50,17 @@ fn an_interrupted_search_goes_on_to_the_same_numbers() {
         let report = bench.json("out/rates.json");
         let step = report["step"].as_u64().unwrap();
         assert_eq!(report["finished"], false);
-        assert!((3..40).contains(&step), "stopped at step {step}");
+        assert!((2..12).contains(&step), "stopped at step {step}");
 
         let line = fail(bench.search(&["--max_train_steps", STEPS]), 2);
-        assert!(line.contains(&format!("step {step} of 40")), "{line}");
+        assert!(line.contains(&format!("step {step} of 12")), "{line}");
         assert!(line.contains("--resume") && line.contains("--overwrite"), "{line}");
 
         let said = stderr(&succeed(bench.search(&["--max_train_steps", STEPS, "--resume"])));
-        assert!(said.contains(&format!("going on at step {step} of 40")), "{said}");
+        assert!(said.contains(&format!("going on at step {step} of 12")), "{said}");
         assert_eq!(whole.written("out/rates.safetensors"), bench.written("out/rates.safetensors"));
         assert_eq!(whole.json("out/rates.json")["history"], bench.json("out/rates.json")["history"]);
-        std::fs::remove_file(bench.path("out/rates-step00000003.safetensors")).unwrap();
+        std::fs::remove_file(bench.path("out/rates-step00000002.safetensors")).unwrap();
     }
 }
 

@@ -10,6 +10,7 @@ use crate::tokenizer::TokenLength;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Why a search can't be run as it is specified.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +135,20 @@ pub enum Precision {
     /// bfloat16: 8 bits of mantissa.
     #[serde(rename = "bf16")]
     Bf16,
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    /// Reads what `--mixed_precision` takes: `no` or `bf16`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "no" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            "fp16" => Err("SDXL's activations exceed the range of fp16: use bf16, or no for f32".to_owned()),
+            _ => Err("it must be no (f32) or bf16".to_owned()),
+        }
+    }
 }
 
 impl SearchSpec {

@@ -82,9 +82,23 @@ pub fn engine(gradient_checkpointing: bool) -> BurnEngine<Flex> {
 
 /// A model on the CPU in f32.
 pub fn engine_of(path: &Path, gradient_checkpointing: bool) -> BurnEngine<Flex> {
+    load(path, Precision::F32, gradient_checkpointing, false)
+}
+
+/// The same with convolutions computed as on a GPU.
+pub fn unfolded_engine() -> BurnEngine<Flex> {
+    load(&tiny_single(), Precision::F32, false, true)
+}
+
+/// The golden model in bfloat16, with convolutions computed as on a GPU.
+pub fn bf16_engine() -> BurnEngine<Flex> {
+    load(&tiny_single(), Precision::Bf16, false, true)
+}
+
+fn load(path: &Path, precision: Precision, gradient_checkpointing: bool, unfold: bool) -> BurnEngine<Flex> {
     let source = Source::Checkpoint(Box::new(Checkpoint::open(path).expect("the golden model opens")));
-    let options = EngineOptions { precision: Precision::F32, gradient_checkpointing };
-    BurnEngine::load(source, Default::default(), "CPU".into(), options, false).expect("the golden model loads")
+    let options = EngineOptions { precision, gradient_checkpointing };
+    BurnEngine::load(source, Default::default(), "CPU".into(), options, unfold).expect("the golden model loads")
 }
 
 /// Networks of the golden set by file name.
@@ -107,6 +121,12 @@ pub fn error<T: Copy + Into<f64>>(got: &[T], want: &[f64]) -> f64 {
     let difference: f64 = got.iter().zip(want).map(|(g, w)| ((*g).into() - w).powi(2)).sum();
     let norm: f64 = want.iter().map(|w| w * w).sum();
     (difference / norm).sqrt()
+}
+
+/// Cosine of the angle between two gradients.
+pub fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 /// Asserts that [`error`] is below a bound; NaN never is.

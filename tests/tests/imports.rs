@@ -26,8 +26,10 @@ fn dependencies(metadata: &Value, package: &str) -> BTreeSet<String> {
 #[track_caller]
 fn knows_nothing_of(metadata: &Value, package: &str, forbidden: &[&str]) {
     let found = dependencies(metadata, package);
-    let broken: Vec<&String> =
-        found.iter().filter(|name| forbidden.iter().any(|f| *name == f || name.starts_with(&format!("{f}-")))).collect();
+    let broken: Vec<&String> = found
+        .iter()
+        .filter(|name| forbidden.iter().any(|f| *name == f || name.starts_with(&format!("{f}-"))))
+        .collect();
     assert!(broken.is_empty(), "{package} must not depend on {broken:?}");
 }
 
@@ -38,7 +40,11 @@ fn every_crate_knows_only_what_the_architecture_lets_it_know() {
     knows_nothing_of(&metadata, "lora-rates-proto", &ours);
     knows_nothing_of(&metadata, "lora-rates-common", &["tokio", "tonic", "burn", "cudarc"]);
     knows_nothing_of(&metadata, "lora-rates-common", &ours[1..]);
-    knows_nothing_of(&metadata, "lora-rates-coordinator", &["burn", "cudarc", "lora-rates-worker", "lora-rates-client"]);
+    knows_nothing_of(
+        &metadata,
+        "lora-rates-coordinator",
+        &["burn", "cudarc", "lora-rates-worker", "lora-rates-client"],
+    );
     knows_nothing_of(&metadata, "lora-rates-worker", &["lora-rates-coordinator", "lora-rates-client"]);
     knows_nothing_of(&metadata, "lora-rates-client", &["burn", "cudarc"]);
     assert!(dependencies(&metadata, "lora-rates-worker").contains("burn"), "the worker computes with burn");

@@ -2,7 +2,8 @@
 
 use crate::failure::Failure;
 use crate::output::stdout;
-use lora_rates_common::sdxl::config::{Activation, SdxlConfig, TextConfig, UnetConfig, VaeConfig};
+use crate::progress::note;
+use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::spec::Precision;
 use lora_rates_worker::bench::{self, Options, Report};
 use lora_rates_worker::device::{self, Device};
@@ -43,7 +44,7 @@ pub struct Args {
     device: Option<Device>,
 
     /// What the model is computed in: no (f32) or bf16 [default: bf16 on a GPU, no on the CPU]
-    #[arg(long, value_parser = super::model::precision, value_name = "no|bf16")]
+    #[arg(long, value_name = "no|bf16")]
     mixed_precision: Option<Precision>,
 
     /// Compute the activations of each block again instead of keeping them
@@ -66,7 +67,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let device = args.device.unwrap_or_else(device::best);
     let default = if device == Device::Cpu { Precision::F32 } else { Precision::Bf16 };
     let options = Options {
-        config: if args.model == Size::Full { SdxlConfig::sdxl_base() } else { tiny() },
+        config: if args.model == Size::Full { SdxlConfig::sdxl_base() } else { SdxlConfig::tiny() },
         device,
         precision: args.mixed_precision.unwrap_or(default),
         gradient_checkpointing: args.gradient_checkpointing,
@@ -76,7 +77,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         batch: args.train_batch_size,
         steps: args.steps,
     };
-    let report = bench::run(&options, &mut |activity| tracing::info!("{activity}")).map_err(|error| match error {
+    let report = bench::run(&options, &mut |activity| note(activity)).map_err(|error| match error {
         bench::Error::Request(_) => Failure::usage(error),
         other => other.into(),
     })?;
@@ -102,35 +103,12 @@ fn table(report: &Report) -> String {
         ("share", format!("{:.1} % of the matrix product's rate", 100.0 * report.share)),
         (
             "memory",
-            format!("{:.2} GB model, {:.2} GB with networks, {:.2} GB at most", gigabytes[0], gigabytes[1], gigabytes[2]),
+            format!(
+                "{:.2} GB model, {:.2} GB with networks, {:.2} GB at most",
+                gigabytes[0], gigabytes[1], gigabytes[2]
+            ),
         ),
         ("loss", format!("{:.6}", report.loss)),
     ];
     lines.map(|(name, value)| format!("{name:<15}{value}\n")).concat()
-}
-
-/// A model of SDXL's build that any machine computes in a moment.
-fn tiny() -> SdxlConfig {
-    let text = |hidden: usize, layers, activation, projection| TextConfig {
-        hidden,
-        layers,
-        mlp: 4 * hidden,
-        activation,
-        projection,
-        ..SdxlConfig::sdxl_base().text_encoder_1
-    };
-    SdxlConfig {
-        unet: UnetConfig {
-            model_channels: 64,
-            transformer_depth: vec![0, 1, 2],
-            middle_depth: 2,
-            context_dim: 192,
-            adm_channels: 128 + 6 * 256,
-            time_embed_dim: 256,
-            ..SdxlConfig::sdxl_base().unet
-        },
-        text_encoder_1: text(64, 2, Activation::QuickGelu, None),
-        text_encoder_2: text(128, 2, Activation::Gelu, Some(128)),
-        vae: VaeConfig { channels: vec![32, 32, 64, 64], ..SdxlConfig::sdxl_base().vae },
-    }
 }

@@ -1,5 +1,6 @@
 //! The commands, one module each: what its command line is (`Args`) and what it does (`run`).
 
+pub mod bench;
 pub mod gradient;
 pub mod trajectory;
 

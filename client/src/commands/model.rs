@@ -31,7 +31,7 @@ pub(super) struct ModelArgs {
     pub(super) device: Option<Device>,
 
     /// What the model is computed in: no (f32) or bf16
-    #[arg(long, default_value = "no", value_parser = precision, value_name = "no|bf16", help_heading = "Device")]
+    #[arg(long, default_value = "no", value_name = "no|bf16", help_heading = "Device")]
     pub(super) mixed_precision: Precision,
 
     /// Compute the activations of each block again instead of keeping them: less memory, more time
@@ -116,15 +116,6 @@ impl LossArgs {
     /// Which slots the penalty counts.
     pub(super) fn penalized(&self, live: &[bool]) -> Vec<bool> {
         live.iter().map(|live| *live || self.penalize_dead_slots).collect()
-    }
-}
-
-fn precision(text: &str) -> Result<Precision, String> {
-    match text {
-        "no" => Ok(Precision::F32),
-        "bf16" => Ok(Precision::Bf16),
-        "fp16" => Err("fp16 overflows in SDXL's activations: give bf16, or no for f32".into()),
-        _ => Err("give no (f32) or bf16".into()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::progress::note;
 use crate::search;
 use anyhow::Context;
+use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_worker::device::Device;
 use std::path::{Path, PathBuf};
 
@@ -90,7 +91,7 @@ impl Files {
         }
         let folder = self.networks.first().and_then(|network| network.parent());
         if let Some(folder) = folder.filter(|_| !(keep && self.networks.iter().all(|network| network.is_file()))) {
-            networks::write(folder, &model::config(), seed)?;
+            networks::write(folder, &SdxlConfig::tiny(), seed)?;
         }
         if !(keep && self.pictures.is_dir()) {
             pictures::write(&self.pictures)?;

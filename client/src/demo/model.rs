@@ -4,9 +4,7 @@
 //! poorly: a loss that no rate could change would demonstrate nothing.
 
 use super::description;
-use lora_rates_common::sdxl::config::{
-    Activation, SdxlConfig, TEXT_POSITIONS, TextConfig, UnetConfig, VOCABULARY, VaeConfig,
-};
+use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::sdxl::{Part, TensorSpec, layout, names, random};
 use lora_rates_common::tensor_file::{self, Dtype, NewTensor};
 use std::borrow::Cow;
@@ -22,44 +20,9 @@ pub(super) const CARRIED: f32 = 0.6;
 /// What the last block takes of what the blocks before it made of everything.
 const MIXED_IN: f32 = 0.25;
 
-/// SDXL's arrangement with 32 channels instead of 320, and small encoders.
-pub(super) fn config() -> SdxlConfig {
-    let text_encoder_1 = TextConfig {
-        hidden: 64,
-        layers: 3,
-        mlp: 256,
-        positions: TEXT_POSITIONS,
-        vocab: VOCABULARY,
-        activation: Activation::QuickGelu,
-        projection: None,
-    };
-    let text_encoder_2 = TextConfig {
-        hidden: 128,
-        layers: 4,
-        mlp: 512,
-        activation: Activation::Gelu,
-        projection: Some(128),
-        ..text_encoder_1.clone()
-    };
-    let unet = UnetConfig {
-        in_channels: LATENT,
-        out_channels: LATENT,
-        model_channels: CHANNELS,
-        channel_mult: vec![1, 2, 4],
-        num_res_blocks: 2,
-        transformer_depth: vec![0, 1, 2],
-        middle_depth: 2,
-        context_dim: 64 + 128,
-        adm_channels: 128 + 6 * 256,
-        time_embed_dim: 4 * CHANNELS,
-    };
-    let vae = VaeConfig { channels: vec![32, 32, 64, 64], latent: LATENT, num_res_blocks: 2 };
-    SdxlConfig { unet, text_encoder_1, text_encoder_2, vae }
-}
-
 /// Writes the model into this folder: about 41 MB, the same bytes for the same seed.
 pub(super) fn write(folder: &Path, seed: u64) -> Result<(), anyhow::Error> {
-    let config = config();
+    let config = SdxlConfig::tiny();
     let mut parts: BTreeMap<Part, Vec<NewTensor<'static>>> = BTreeMap::new();
     for spec in layout::tensors(&config) {
         let Some((part, name)) = place(&spec.name, &config) else { continue };

@@ -169,14 +169,9 @@ fn cache_dir(options: &Options, output_dir: &std::path::Path) -> Result<Option<P
 }
 
 fn precision(given: Option<&str>) -> Result<Precision, Error> {
-    let why = match given {
-        None | Some("no") => return Ok(Precision::F32),
-        Some("bf16") => return Ok(Precision::Bf16),
-        Some("fp16") => "SDXL's activations, the VAE's most of all, exceed the range of fp16: use bf16, or no",
-        Some(_) => "it must be no or bf16",
-    };
-    let (option, value) = ("mixed_precision", given.unwrap_or_default().to_owned());
-    Err(Error::Unsupported { option, value, why: why.to_owned() })
+    let Some(given) = given else { return Ok(Precision::default()) };
+    let (option, value) = ("mixed_precision", given.to_owned());
+    given.parse().map_err(|why| Error::Unsupported { option, value, why })
 }
 
 fn device(options: &Options) -> Result<Option<Device>, Error> {

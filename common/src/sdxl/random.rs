@@ -1,5 +1,6 @@
 //! Random weights: for measuring speed at full size, for the demonstration, and for tests.
 
+use half::bf16;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -24,11 +25,12 @@ pub fn tensor(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     uniform(name, seed, half_width, len)
 }
 
-/// `len` numbers uniform between minus and plus `half_width`, keyed by name and seed.
+/// `len` numbers uniform between minus and plus `half_width`, keyed by name and seed; exact in bfloat16, so that
+/// computing in another precision is computing on the same weights.
 pub fn uniform(name: &str, seed: u64, half_width: f32, len: usize) -> Vec<f32> {
     let mut rng = ChaCha8Rng::from_seed(key(name, seed));
     let step = half_width / (1u32 << 31) as f32;
-    (0..len).map(|_| (rng.next_u32() as i32) as f32 * step).collect()
+    (0..len).map(|_| bf16::from_f32((rng.next_u32() as i32) as f32 * step).to_f32()).collect()
 }
 
 /// A generator's key: the seed, then the name folded by FNV-1a (its offset and prime are the published ones).

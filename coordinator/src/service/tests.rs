@@ -9,6 +9,7 @@ use lora_rates_proto::v1::{
 };
 use std::path::Path;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tonic::Code;
 
 fn in_folder(folder: &Path) -> Options {
@@ -167,7 +168,8 @@ async fn a_worker_that_says_nothing_is_gone() {
     let id = running.create("r", &spec()).await;
     let silent = running.work(Worker { falls_silent: true, ..Worker::default() });
     let watcher = running.watch(&id, 0).await;
-    refused(silent.await.unwrap(), Code::DeadlineExceeded, "said nothing for 0.3 s");
+    let ended = tokio::time::timeout(Duration::from_secs(10), silent).await.expect("its stream is ended");
+    refused(ended.unwrap(), Code::DeadlineExceeded, "said nothing for 0.3 s");
     let _worker = running.work(Worker::default());
     let (steps, _) = watcher.rest().await;
     assert_eq!(bits(&steps), bits(&trajectory(&spec())));
@@ -194,19 +196,31 @@ async fn a_worker_that_cannot_prepare_fails_the_search_in_its_words() {
     assert_eq!(status.failure.as_deref(), Some("worker fake: there is no file model"));
 }
 
+/// The channel stands for a connection that takes nothing more: more steps are made than are kept for the watcher.
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_nobody_up_and_misses_nothing() {
     let mut long = spec();
-    long.options.max_train_steps = 1500;
+    long.options.max_train_steps = 400;
     let mut running = start(Options::default()).await;
     let id = running.create("r", &long).await;
-    let slow = running.watch(&id, 0).await;
+    let watched = running.handle.watch(id.clone()).await.unwrap();
+    let (client, mut unread) = mpsc::channel(1);
+    let watching = tokio::spawn(super::watch::run(running.handle.clone(), id.clone(), watched, 0, client));
     let _worker = running.work(Worker::default());
     let (steps, _) = running.watch(&id, 0).await.rest().await;
-    let (late, status) = slow.rest().await;
-    assert_eq!(status.state, SearchState::Finished);
-    assert_eq!(steps.len(), 1500);
+    assert!(!watching.is_finished());
+
+    let (mut late, mut last) = (Vec::new(), None);
+    while let Some(event) = unread.recv().await {
+        match SearchEvent::try_from(event.unwrap()).unwrap() {
+            SearchEvent::Step(record) => late.push((*record).clone()),
+            other => last = Some((other, late.len())),
+        }
+    }
+    assert_eq!(steps.len(), 400);
     assert_eq!(late, steps);
+    let finished = |it: &SearchEvent| matches!(it, SearchEvent::Status(it) if it.state == SearchState::Finished);
+    assert!(last.is_some_and(|(event, steps)| finished(&event) && steps == 400), "its end is told last");
 }
 
 #[tokio::test]

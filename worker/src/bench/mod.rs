@@ -1,7 +1,7 @@
 //! Speed of the gradient on a device, beside that device's own matrix product measured in the same run.
 
 mod memory;
-mod networks;
+pub mod networks;
 mod rate;
 
 use crate::device::{self, Device};

@@ -7,8 +7,11 @@ use lora_rates_common::tensor_file::{self, Dtype, NewTensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Writes networks of one rank on every attention and feed-forward layer, in fp16.
-pub(super) fn write(
+/// Writes `count` networks of one rank on every attention and feed-forward layer, in fp16, and returns their paths.
+///
+/// # Errors
+/// A file can't be written.
+pub fn write(
     folder: &Path,
     config: &SdxlConfig,
     count: usize,

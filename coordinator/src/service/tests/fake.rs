@@ -1,5 +1,6 @@
 //! A coordinator on the loopback, with clients and with workers that are no models.
 
+use crate::service::Handle;
 use crate::testing::compute;
 use crate::{Coordinator, Error, Options};
 use lora_rates_common::convert::{self, CreateSearch, Hello, Prepare, Rates, SearchEvent, SearchStatus, StepRecord};
@@ -25,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Running {
     pub(super) address: String,
     pub(super) client: SearchServiceClient<Channel>,
+    pub(super) handle: Handle,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), Error>>,
 }
@@ -35,9 +37,10 @@ pub(super) async fn start(options: Options) -> Running {
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = oneshot::channel();
     let coordinator = Coordinator::open(options).unwrap();
+    let handle = coordinator.handle();
     let serving = tokio::spawn(coordinator.serve(listener, async { drop(stopped.await) }));
     let client = SearchServiceClient::connect(address.clone()).await.unwrap();
-    Running { address, client, stop, serving }
+    Running { address, client, handle, stop, serving }
 }
 
 impl Running {

@@ -1,7 +1,8 @@
 //! Attention that keeps its inputs alone: the backward pass computes the probabilities again.
 //!
 //! At 1024 x 1024 the probabilities of one layer are 10 x 4096 x 4096 numbers; keeping them for all layers would cost
-//! more memory than everything else together. Queries are taken in chunks, so that not even one layer's are there at once.
+//! more memory than everything else together. Scores and their gradients stay in f32: the gradient of a softmax is a
+//! difference of nearly equal numbers. Queries are taken in chunks, so that not even one layer's are there at once.
 
 use super::node::{Tracked, grad, is_tracked, node, parent};
 use super::precision::{narrow, wide};
@@ -58,7 +59,7 @@ impl<B: Backend> Heads<B> {
     /// Probabilities `[b, heads, range, s]`, f32.
     fn probabilities(&self, range: &std::ops::Range<usize>) -> Tensor<B, 4> {
         let q = self.rows(&self.q, range);
-        let scores = wide(q.matmul(self.k.clone().swap_dims(2, 3))) * self.scale;
+        let scores = wide(q).matmul(wide(self.k.clone()).swap_dims(2, 3)) * self.scale;
         let scores = match self.causal {
             true => scores + future(range, self.k.dims()[2], &self.k.device()),
             false => scores,
@@ -69,22 +70,24 @@ impl<B: Backend> Heads<B> {
 
     fn forward(&self) -> Tensor<B, 4> {
         let dtype = self.q.dtype();
-        let part = |range| narrow(self.probabilities(&range), dtype).matmul(self.v.clone());
+        let v = wide(self.v.clone());
+        let part = |range| narrow(self.probabilities(&range).matmul(v.clone()), dtype);
         join(self.chunks().into_iter().map(part).collect(), 2)
     }
 
     /// Gradients of q, k and v. With `P` the probabilities and `D = g V^T`, the scores' is `P (D - sum(D P))`.
     fn backward(&self, g: Tensor<B, 4>) -> [Tensor<B, 4>; 3] {
         let dtype = self.q.dtype();
+        let (k, v, g) = (wide(self.k.clone()), wide(self.v.clone()), wide(g));
         let (mut gq, mut gk, mut gv) = (Vec::new(), None, None);
         for range in self.chunks() {
             let (p, g) = (self.probabilities(&range), self.rows(&g, &range));
-            let d = wide(g.clone().matmul(self.v.clone().swap_dims(2, 3)));
+            let d = g.clone().matmul(v.clone().swap_dims(2, 3));
             let along = (d.clone() * p.clone()).sum_dim(3);
-            let scores = narrow((d - along) * p.clone() * self.scale, dtype);
-            gq.push(scores.clone().matmul(self.k.clone()));
-            accumulate(&mut gk, scores.swap_dims(2, 3).matmul(self.rows(&self.q, &range)));
-            accumulate(&mut gv, narrow(p, dtype).swap_dims(2, 3).matmul(g));
+            let scores = (d - along) * p.clone() * self.scale;
+            gq.push(narrow(scores.clone().matmul(k.clone()), dtype));
+            accumulate(&mut gk, scores.swap_dims(2, 3).matmul(wide(self.rows(&self.q, &range))));
+            accumulate(&mut gv, p.swap_dims(2, 3).matmul(g));
         }
         let zeros = || self.k.zeros_like();
         [join(gq, 2), narrow(gk.unwrap_or_else(zeros), dtype), narrow(gv.unwrap_or_else(zeros), dtype)]
@@ -92,7 +95,6 @@ impl<B: Backend> Heads<B> {
 }
 
 fn accumulate<B: Backend>(sum: &mut Option<Tensor<B, 4>>, term: Tensor<B, 4>) {
-    let term = wide(term);
     *sum = Some(match sum.take() {
         None => term,
         Some(sum) => sum + term,

@@ -6,7 +6,7 @@ use super::rated::{Rated, scale};
 use crate::ops::ConvShape;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::conv2d;
-use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorPrimitive, s};
 
 /// A convolution's frozen parameters.
@@ -81,8 +81,11 @@ fn unfolded<B: Backend>(x: Tensor<B, 4>, weight: Tensor<B, 4>, stride: usize, pa
 
 /// Zeros around `[b, h, w, c]`.
 fn pad<B: Backend>(x: Tensor<B, 4>, by: usize) -> Tensor<B, 4> {
-    // burn pads the last two axes: make them the image's.
-    x.permute([0, 3, 1, 2]).pad((by, by, by, by), PadMode::Constant(0.0)).permute([0, 2, 3, 1])
+    let [batch, height, width, channels] = x.dims();
+    // burn's own padding makes its zeros in the device's default type, whatever x is stored in.
+    let shape = [batch, height + 2 * by, width + 2 * by, channels];
+    let zeros = Tensor::zeros(shape, (&x.device(), x.dtype()));
+    zeros.slice_assign(s![.., by..by + height, by..by + width, ..], x)
 }
 
 /// Puts `stride - 1` zeros behind every pixel of `[b, c, h, w]`.
@@ -107,27 +110,31 @@ fn pointwise<B: Backend>(x: Tensor<B, 4>, weight: Tensor<B, 2>) -> Tensor<B, 4> 
 /// `x` `[b, inputs, h, w]` to `[b, outputs, h', w']`.
 pub(super) fn conv<B: Backend>(layer: &Conv<B>, rated: Option<Rated<'_, B>>, x: Tracked<B, 4>) -> Tracked<B, 4> {
     let (from_x, x) = (parent(&x), x.inner());
-    let (dims, dtype) = (x.dims(), x.dtype());
+    let (dims, given, dtype) = (x.dims(), x.dtype(), layer.weight.dtype());
+    let x = narrow(x, dtype);
     let way = layer.way;
     let bias = layer.bias.clone().reshape([1, -1, 1, 1]);
-    let y = way.forward(x.clone(), layer.weight.clone()) + bias;
+    let y = wide(way.forward(x.clone(), layer.weight.clone())) + wide(bias);
     let weight = layer.weight.clone();
     let Some(rated) = rated else {
-        return node([from_x], y, move |g| [grad(way.to_input(dims, weight.clone(), g))]);
+        return node([from_x], narrow(y, dtype), move |g| {
+            [grad(narrow(way.to_input(dims, weight.clone(), narrow(g, dtype)), given))]
+        });
     };
     let (from_rates, rates) = (parent(&rated.rates), rated.rates.inner());
     let (down, up) = (rated.stacked.down.clone(), rated.stacked.up.clone());
     let rank = up.dims()[1];
     let rates: Tensor<B, 4> = rates.reshape([1, rank, 1, 1]);
     let h = way.forward(x, down.clone()); // [b, R, h', w']
-    let y = y + pointwise(scale(h.clone(), &rates), up.clone());
+    let y = narrow(y + wide(pointwise(scale(h.clone(), &rates), up.clone())), dtype);
     let x_wanted = is_tracked::<B>(&from_x);
     node([from_x, from_rates], y, move |g| {
+        let g = narrow(g, dtype);
         let gh = wide(pointwise(g.clone(), up.clone().transpose())); // [b, R, h', w']
         let by_rate = (wide(h.clone()) * gh.clone()).sum_dim(0).sum_dim(2).sum_dim(3).reshape([rank]);
         let by_x = x_wanted.then(|| {
             let through = way.to_input(dims, down.clone(), narrow(gh * rates.clone(), dtype));
-            (way.to_input(dims, weight.clone(), g) + through).into_primitive().tensor()
+            narrow(wide(way.to_input(dims, weight.clone(), g)) + wide(through), given).into_primitive().tensor()
         });
         [by_x, grad(by_rate)]
     })

@@ -56,6 +56,7 @@ impl<B: Backend> Loader for BurnLoader<'_, B> {
         Ok(Norm {
             scale: self.read(format!("{name}.weight"), [width], DType::F32)?,
             shift: self.read(format!("{name}.bias"), [width], DType::F32)?,
+            output: self.dtype,
         })
     }
 

@@ -5,6 +5,7 @@ use super::attention::attention;
 use super::conv::{Conv, conv};
 use super::node::Tracked;
 use super::norm::{Norm, group_norm, layer_norm};
+use super::precision::wide;
 use super::rated::{Linear, Rated, Stacked, linear};
 use crate::ops::Ops;
 use burn::tensor::backend::Backend;
@@ -14,7 +15,10 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// burn's operations for one pass: with the networks attached and their rates in force.
+/// burn's operations for one pass. Layers multiply in the precision of their weights; what runs past them, the residual
+/// stream, is summed in f32: in bfloat16 a hundred roundings of it would cost the gradient more than all layers do.
+///
+/// One pass: with the networks attached and their rates in force.
 pub struct BurnOps<B: Backend> {
     pub(super) stacked: Arc<HashMap<String, Stacked<B>>>,
     /// Rate times scale of each column, one tensor `[R]` for every distinct set of columns; tracked when a gradient is wanted.
@@ -102,24 +106,24 @@ impl<B: Backend> Ops for BurnOps<B> {
     }
 
     fn add(&self, x: Self::Tokens, y: Self::Tokens) -> Self::Tokens {
-        x + y
+        wide(x) + wide(y)
     }
 
     fn add_image(&self, x: Self::Image, y: Self::Image) -> Self::Image {
-        x + y
+        wide(x) + wide(y)
     }
 
     fn add_to_pixels(&self, x: Self::Image, y: Self::Tokens) -> Self::Image {
         let [batch, _, channels] = y.dims();
-        x + y.reshape([batch, channels, 1, 1])
+        wide(x) + wide(y).reshape([batch, channels, 1, 1])
     }
 
     fn concat(&self, x: Self::Tokens, y: Self::Tokens) -> Self::Tokens {
-        Tensor::cat(vec![x, y], 2)
+        Tensor::cat(vec![wide(x), wide(y)], 2)
     }
 
     fn concat_image(&self, x: Self::Image, y: Self::Image) -> Self::Image {
-        Tensor::cat(vec![x, y], 1)
+        Tensor::cat(vec![wide(x), wide(y)], 1)
     }
 
     fn upsample(&self, x: Self::Image) -> Self::Image {
@@ -154,7 +158,7 @@ impl<B: Backend> Ops for BurnOps<B> {
     fn add_positions(&self, x: Self::Tokens, table: &Table<B>) -> Self::Tokens {
         let [_, tokens, width] = x.dims();
         let rows = table.0.clone().slice([0..tokens, 0..width]);
-        x + Tensor::from_inner(rows.unsqueeze())
+        wide(x) + wide(Tensor::from_inner(rows.unsqueeze()))
     }
 
     fn pick_tokens(&self, x: Self::Tokens, positions: &[usize]) -> Self::Tokens {

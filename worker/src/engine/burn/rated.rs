@@ -43,18 +43,18 @@ pub(super) fn linear<B: Backend>(layer: &Linear<B>, rated: Option<Rated<'_, B>>,
     let (from_x, x) = (parent(&x), x.inner());
     let [batch, tokens, inputs] = x.dims();
     let outputs = layer.weight.dims()[0];
-    let dtype = x.dtype();
-    let x = x.reshape([batch * tokens, inputs]);
-    let mut y = x.clone().matmul(layer.weight.clone().transpose());
+    let (given, dtype) = (x.dtype(), layer.weight.dtype());
+    let x = narrow(x, dtype).reshape([batch * tokens, inputs]);
+    let mut y = wide(x.clone().matmul(layer.weight.clone().transpose()));
     if let Some(bias) = &layer.bias {
-        y = y + bias.clone().unsqueeze();
+        y = y + wide(bias.clone()).unsqueeze();
     }
     let weight = layer.weight.clone();
     let Some(rated) = rated else {
-        let y = y.reshape([batch, tokens, outputs]);
+        let y = narrow(y, dtype).reshape([batch, tokens, outputs]);
         return node([from_x], y, move |g| {
-            let g = g.reshape([batch * tokens, outputs]).matmul(weight.clone());
-            [grad(g.reshape([batch, tokens, inputs]))]
+            let g = narrow(g, dtype).reshape([batch * tokens, outputs]).matmul(weight.clone());
+            [grad(narrow(g.reshape([batch, tokens, inputs]), given))]
         });
     };
     let (from_rates, rates) = (parent(&rated.rates), rated.rates.inner().unsqueeze::<2>());
@@ -62,16 +62,16 @@ pub(super) fn linear<B: Backend>(layer: &Linear<B>, rated: Option<Rated<'_, B>>,
     let down: Tensor<B, 2> = rated.stacked.down.clone().reshape([rank, inputs]);
     let up = rated.stacked.up.clone();
     let h = x.matmul(down.clone().transpose()); // [b t, R]
-    let y = y + scale(h.clone(), &rates).matmul(up.clone().transpose());
+    let y = narrow(y + wide(scale(h.clone(), &rates).matmul(up.clone().transpose())), dtype);
     let x_wanted = is_tracked::<B>(&from_x);
     node([from_x, from_rates], y.reshape([batch, tokens, outputs]), move |g| {
-        let g = g.reshape([batch * tokens, outputs]);
+        let g = narrow(g, dtype).reshape([batch * tokens, outputs]);
         let gh = wide(g.clone().matmul(up.clone())); // [b t, R]
         let by_rate = (wide(h.clone()) * gh.clone()).sum_dim(0).reshape([rank]);
         let by_x = x_wanted.then(|| {
             let through = narrow(gh * rates.clone(), dtype).matmul(down.clone());
-            let by_x = g.matmul(weight.clone()) + through;
-            by_x.reshape([batch, tokens, inputs]).into_primitive().tensor()
+            let by_x = wide(g.matmul(weight.clone())) + wide(through);
+            narrow(by_x.reshape([batch, tokens, inputs]), given).into_primitive().tensor()
         });
         [by_x, grad(by_rate)]
     })
