@@ -6,7 +6,7 @@ use lora_rates_common::network::{Network, Unmatched, open_all};
 use lora_rates_common::spec::Precision;
 use lora_rates_common::tokenizer::Tokens;
 use lora_rates_test_support::{TensorFile, fixture, tiny_single};
-use lora_rates_worker::engine::burn::BurnEngine;
+use lora_rates_worker::engine::burn::{BurnEngine, Tuning};
 use lora_rates_worker::engine::{EngineOptions, GradientEngine};
 use lora_rates_worker::source::Source;
 use serde_json::Value;
@@ -82,23 +82,23 @@ pub fn engine(gradient_checkpointing: bool) -> BurnEngine<Flex> {
 
 /// A model on the CPU in f32.
 pub fn engine_of(path: &Path, gradient_checkpointing: bool) -> BurnEngine<Flex> {
-    load(path, Precision::F32, gradient_checkpointing, false)
+    load(path, Precision::F32, gradient_checkpointing, Tuning::CPU)
 }
 
 /// The same with convolutions computed as on a GPU.
 pub fn unfolded_engine() -> BurnEngine<Flex> {
-    load(&tiny_single(), Precision::F32, false, true)
+    load(&tiny_single(), Precision::F32, false, Tuning::GPU)
 }
 
-/// The golden model in bfloat16, with convolutions computed as on a GPU.
-pub fn bf16_engine() -> BurnEngine<Flex> {
-    load(&tiny_single(), Precision::Bf16, false, true)
+/// The golden model in bfloat16.
+pub fn bf16_engine(tuning: Tuning) -> BurnEngine<Flex> {
+    load(&tiny_single(), Precision::Bf16, false, tuning)
 }
 
-fn load(path: &Path, precision: Precision, gradient_checkpointing: bool, unfold: bool) -> BurnEngine<Flex> {
+fn load(path: &Path, precision: Precision, gradient_checkpointing: bool, tuning: Tuning) -> BurnEngine<Flex> {
     let source = Source::Checkpoint(Box::new(Checkpoint::open(path).expect("the golden model opens")));
     let options = EngineOptions { precision, gradient_checkpointing };
-    BurnEngine::load(source, Default::default(), "CPU".into(), options, unfold).expect("the golden model loads")
+    BurnEngine::load(source, Default::default(), "CPU".into(), options, tuning).expect("the golden model loads")
 }
 
 /// Networks of the golden set by file name.

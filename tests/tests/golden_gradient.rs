@@ -5,7 +5,7 @@ use lora_rates_common::diffusion::LossOptions;
 use lora_rates_tests::golden::{
     Numbers, bf16_engine, close, cosine, engine_with, json, list, networks, unfolded_engine,
 };
-use lora_rates_worker::engine::burn::BurnEngine;
+use lora_rates_worker::engine::burn::{BurnEngine, Tuning};
 use lora_rates_worker::engine::{Gradient, GradientEngine, Microbatch};
 use serde_json::Value;
 
@@ -101,20 +101,29 @@ fn convolutions_as_products_give_the_same_gradient() {
     }
 }
 
-/// The golden model is 32 to 128 channels wide, so few roundings average out: its gradient in bfloat16 is known to about a
-/// tenth. docs/performance.md has the figures of the full-size model.
+/// The golden model is 32 to 128 channels wide, so few roundings average out: with every activation in bfloat16 its
+/// gradient is known to about a tenth. docs/performance.md has the figures of the full-size model.
 #[test]
 fn bfloat16_stays_within_its_rounding() {
+    in_bf16(Tuning { unfold: true, small: 0 }, 0.15, 0.99);
+}
+
+#[test]
+fn small_activations_kept_in_f32_make_bfloat16_good() {
+    in_bf16(Tuning::GPU, 5e-2, 0.999);
+}
+
+fn in_bf16(tuning: Tuning, bound: f64, least_cosine: f64) {
     let (step, numbers) = (json("step/step.json"), Numbers::open("step/step.safetensors"));
-    let mut engine = bf16_engine();
+    let mut engine = bf16_engine(tuning);
     for case in cases(&step) {
         let name = case["case"].as_str().expect("a name");
         engine.attach(&networks(&files(case))).expect("networks attach");
         let got = compute(&mut engine, case, &step, "eps", &numbers);
         let want = numbers.floats(&format!("{name}/eps/grad_f64"));
-        close(name, &got.grad, &want, 0.15);
+        close(name, &got.grad, &want, bound);
         close(name, &got.prediction, &numbers.floats(&format!("{name}/pred_f64")), 2e-2);
         let cosine = cosine(&got.grad, &want);
-        assert!(cosine > 0.99, "{name}: cosine similarity {cosine}");
+        assert!(cosine > least_cosine, "{name}: cosine similarity {cosine}");
     }
 }

@@ -1,6 +1,6 @@
 //! Devices: which there are, and how a model gets onto one.
 
-use crate::engine::burn::BurnEngine;
+use crate::engine::burn::{BurnEngine, Tuning};
 use crate::engine::{EngineOptions, Error, GradientEngine};
 use crate::source::Source;
 use burn::backend::Flex;
@@ -58,7 +58,7 @@ pub fn load(device: Device, source: Source, options: EngineOptions) -> Result<Bo
             }
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
             let name = format!("CPU ({threads} threads)");
-            Ok(Box::new(BurnEngine::<Flex>::load(source, Default::default(), name, options, false)?))
+            Ok(Box::new(BurnEngine::<Flex>::load(source, Default::default(), name, options, Tuning::CPU)?))
         }
         Device::Cuda(index) => {
             let count = gpus().map_err(Error::Request)?;
@@ -82,7 +82,7 @@ pub fn memory(device: Device) -> Option<(u64, u64)> {
 fn cuda(index: usize, source: Source, options: EngineOptions) -> Result<Box<dyn GradientEngine>, Error> {
     use burn::backend::cuda::{Cuda, CudaDevice};
     let device = CudaDevice::new(index);
-    Ok(Box::new(BurnEngine::<Cuda>::load(source, device, format!("cuda:{index}"), options, true)?))
+    Ok(Box::new(BurnEngine::<Cuda>::load(source, device, format!("cuda:{index}"), options, Tuning::GPU)?))
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -1,7 +1,7 @@
 //! Rated convolutions, and the two ways of computing one.
 
 use super::node::{Tracked, grad, is_tracked, node, parent};
-use super::precision::{narrow, wide};
+use super::precision::{Storage, narrow, wide};
 use super::rated::{Rated, scale};
 use crate::ops::ConvShape;
 use burn::tensor::backend::Backend;
@@ -18,6 +18,7 @@ pub struct Conv<B: Backend> {
     /// `[outputs]`.
     pub(super) bias: Tensor<B, 1>,
     pub(super) way: Way,
+    pub(super) storage: Storage,
 }
 
 /// How a convolution is computed.
@@ -110,19 +111,21 @@ fn pointwise<B: Backend>(x: Tensor<B, 4>, weight: Tensor<B, 2>) -> Tensor<B, 4> 
 /// `x` `[b, inputs, h, w]` to `[b, outputs, h', w']`.
 pub(super) fn conv<B: Backend>(layer: &Conv<B>, rated: Option<Rated<'_, B>>, x: Tracked<B, 4>) -> Tracked<B, 4> {
     let (from_x, x) = (parent(&x), x.inner());
-    let (dims, given, dtype) = (x.dims(), x.dtype(), layer.weight.dtype());
+    let (dims, given) = (x.dims(), x.dtype());
+    let dtype = layer.storage.of(dims);
+    let weight = layer.weight.clone();
+    let weight = move || narrow(weight.clone(), dtype);
     let x = narrow(x, dtype);
     let way = layer.way;
     let bias = layer.bias.clone().reshape([1, -1, 1, 1]);
-    let y = wide(way.forward(x.clone(), layer.weight.clone())) + wide(bias);
-    let weight = layer.weight.clone();
+    let y = wide(way.forward(x.clone(), weight())) + wide(bias);
     let Some(rated) = rated else {
         return node([from_x], narrow(y, dtype), move |g| {
-            [grad(narrow(way.to_input(dims, weight.clone(), narrow(g, dtype)), given))]
+            [grad(narrow(way.to_input(dims, weight(), narrow(g, dtype)), given))]
         });
     };
     let (from_rates, rates) = (parent(&rated.rates), rated.rates.inner());
-    let (down, up) = (rated.stacked.down.clone(), rated.stacked.up.clone());
+    let (down, up) = (narrow(rated.stacked.down.clone(), dtype), narrow(rated.stacked.up.clone(), dtype));
     let rank = up.dims()[1];
     let rates: Tensor<B, 4> = rates.reshape([1, rank, 1, 1]);
     let h = way.forward(x, down.clone()); // [b, R, h', w']
@@ -134,7 +137,7 @@ pub(super) fn conv<B: Backend>(layer: &Conv<B>, rated: Option<Rated<'_, B>>, x: 
         let by_rate = (wide(h.clone()) * gh.clone()).sum_dim(0).sum_dim(2).sum_dim(3).reshape([rank]);
         let by_x = x_wanted.then(|| {
             let through = way.to_input(dims, down.clone(), narrow(gh * rates.clone(), dtype));
-            narrow(wide(way.to_input(dims, weight.clone(), g)) + wide(through), given).into_primitive().tensor()
+            narrow(wide(way.to_input(dims, weight(), g)) + wide(through), given).into_primitive().tensor()
         });
         [by_x, grad(by_rate)]
     })

@@ -1,8 +1,10 @@
 //! Parameters on the device, tensor by tensor, straight from where they are stored.
 
+use super::Tuning;
 use super::conv::{Conv, Way};
 use super::norm::Norm;
 use super::ops::{BurnOps, Table};
+use super::precision::Storage;
 use super::rated::Linear;
 use crate::engine::Error;
 use crate::ops::{ConvShape, Loader};
@@ -16,11 +18,14 @@ pub(super) struct BurnLoader<'a, B: Backend> {
     pub(super) device: &'a B::Device,
     /// Of the weights; norms are kept in f32.
     pub(super) dtype: DType,
-    /// How convolutions are computed: see [`Way`].
-    pub(super) unfold: bool,
+    pub(super) tuning: Tuning,
 }
 
 impl<B: Backend> BurnLoader<'_, B> {
+    fn storage(&self) -> Storage {
+        Storage { large: self.dtype, small: self.tuning.small }
+    }
+
     fn read<const D: usize>(&self, name: String, shape: [usize; D], dtype: DType) -> Result<Tensor<B, D>, Error> {
         let data = self.source.read(&name, &shape, dtype)?;
         Ok(Tensor::from_data(data, (self.device, dtype)))
@@ -34,6 +39,7 @@ impl<B: Backend> Loader for BurnLoader<'_, B> {
     fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear<B>, Error> {
         Ok(Linear {
             name: name.to_owned(),
+            storage: self.storage(),
             weight: self.read(format!("{name}.weight"), [outputs, inputs], self.dtype)?,
             bias: match bias {
                 true => Some(self.read(format!("{name}.bias"), [outputs], self.dtype)?),
@@ -48,7 +54,8 @@ impl<B: Backend> Loader for BurnLoader<'_, B> {
             name: name.to_owned(),
             weight: self.read(format!("{name}.weight"), [outputs, inputs, kernel, kernel], self.dtype)?,
             bias: self.read(format!("{name}.bias"), [outputs], self.dtype)?,
-            way: Way { shape, unfold: self.unfold },
+            way: Way { shape, unfold: self.tuning.unfold },
+            storage: self.storage(),
         })
     }
 
@@ -56,7 +63,7 @@ impl<B: Backend> Loader for BurnLoader<'_, B> {
         Ok(Norm {
             scale: self.read(format!("{name}.weight"), [width], DType::F32)?,
             shift: self.read(format!("{name}.bias"), [width], DType::F32)?,
-            output: self.dtype,
+            storage: self.storage(),
         })
     }
 

@@ -32,6 +32,22 @@ use lora_rates_common::tokenizer::Tokens;
 use text::TextEncoders;
 use vae::Vae;
 
+/// What suits a kind of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// The UNet's convolutions are computed as products of matrices.
+    pub unfold: bool,
+    /// Activations of fewer numbers stay in f32 whatever the precision.
+    pub small: usize,
+}
+
+impl Tuning {
+    /// A processor.
+    pub const CPU: Self = Self { unfold: false, small: 0 };
+    /// A GPU. Below a million numbers its time goes into launching, not into computing.
+    pub const GPU: Self = Self { unfold: true, small: 1 << 20 };
+}
+
 /// A model on a burn device.
 pub struct BurnEngine<B: Backend> {
     source: Source,
@@ -45,8 +61,7 @@ pub struct BurnEngine<B: Backend> {
 }
 
 impl<B: Backend> BurnEngine<B> {
-    /// Loads UNet and text encoders; the VAE follows when it is first needed. With `unfold`, the UNet's convolutions are
-    /// computed as products of matrices.
+    /// Loads UNet and text encoders; the VAE follows when it is first needed.
     ///
     /// # Errors
     /// A tensor can't be read.
@@ -55,10 +70,10 @@ impl<B: Backend> BurnEngine<B> {
         device: B::Device,
         name: String,
         options: EngineOptions,
-        unfold: bool,
+        tuning: Tuning,
     ) -> Result<Self, Error> {
         let dtype = dtype(options.precision);
-        let mut loader = BurnLoader::<B> { source: &source, device: &device, dtype, unfold };
+        let mut loader = BurnLoader::<B> { source: &source, device: &device, dtype, tuning };
         let text = TextEncoders::load(&mut loader)?;
         let unet = Unet::load(&mut loader, &source.config().unet)?;
         let attached = Attached::none();

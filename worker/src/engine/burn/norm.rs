@@ -2,9 +2,9 @@
 
 use super::activation::Pointwise;
 use super::node::{Tracked, grad, node, parent};
-use super::precision::{narrow, wide};
+use super::precision::{Storage, narrow, wide};
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Tensor};
 
 /// Groups of channels in every group norm of SDXL.
 const GROUPS: usize = 32;
@@ -14,8 +14,7 @@ const GROUPS: usize = 32;
 pub struct Norm<B: Backend> {
     pub(super) scale: Tensor<B, 1>,
     pub(super) shift: Tensor<B, 1>,
-    /// What the result is stored in: what the layers behind it multiply.
-    pub(super) output: DType,
+    pub(super) storage: Storage,
 }
 
 /// `(x - mean) / sqrt(variance + eps)` over the last axis.
@@ -50,11 +49,11 @@ impl<B: Backend> Standard<B> {
 pub(super) fn layer_norm<B: Backend>(norm: &Norm<B>, x: Tracked<B, 3>, eps: f64) -> Tracked<B, 3> {
     let parent = parent(&x);
     let x = x.inner();
-    let dtype = x.dtype();
+    let (dtype, output) = (x.dtype(), norm.storage.of(x.dims()));
     let standard = Standard::of(wide(x.clone()), eps);
     let scale = norm.scale.clone().reshape([1, 1, -1]);
     let y = standard.apply(wide(x.clone())) * scale.clone() + norm.shift.clone().reshape([1, 1, -1]);
-    node([parent], narrow(y, norm.output), move |g| {
+    node([parent], narrow(y, output), move |g| {
         let z = standard.apply(wide(x.clone()));
         [grad(narrow(standard.pull(z, wide(g) * scale.clone()), dtype))]
     })
@@ -65,6 +64,7 @@ pub(super) fn group_norm<B: Backend>(norm: &Norm<B>, x: Tracked<B, 4>, eps: f64,
     let parent = parent(&x);
     let x = x.inner();
     let (dims, dtype) = (x.dims(), x.dtype());
+    let output = norm.storage.of(dims);
     let [batch, channels, height, width] = dims;
     let rows = [batch, GROUPS, channels / GROUPS * height * width];
     let standard = Standard::of(wide(x.clone()).reshape(rows), eps);
@@ -74,7 +74,7 @@ pub(super) fn group_norm<B: Backend>(norm: &Norm<B>, x: Tracked<B, 4>, eps: f64,
     let y = affine(standard.apply(wide(x.clone()).reshape(rows)));
     let y = if silu { Pointwise::Silu.value(y) } else { y };
     let scale: Tensor<B, 4> = norm.scale.clone().reshape([1, channels, 1, 1]);
-    node([parent], narrow(y, norm.output), move |g| {
+    node([parent], narrow(y, output), move |g| {
         let z = standard.apply(wide(x.clone()).reshape(rows));
         let g = match silu {
             true => wide(g) * Pointwise::Silu.derivative(affine(z.clone())),

@@ -6,7 +6,7 @@
 //! `W^T g + A^T (r * g_h)`, and no weight has one.
 
 use super::node::{Tracked, grad, is_tracked, node, parent};
-use super::precision::{narrow, wide};
+use super::precision::{Storage, narrow, wide};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -14,6 +14,7 @@ use burn::tensor::backend::Backend;
 #[derive(Debug)]
 pub struct Linear<B: Backend> {
     pub(super) name: String,
+    pub(super) storage: Storage,
     /// `[outputs, inputs]`.
     pub(super) weight: Tensor<B, 2>,
     /// `[outputs]`.
@@ -43,24 +44,28 @@ pub(super) fn linear<B: Backend>(layer: &Linear<B>, rated: Option<Rated<'_, B>>,
     let (from_x, x) = (parent(&x), x.inner());
     let [batch, tokens, inputs] = x.dims();
     let outputs = layer.weight.dims()[0];
-    let (given, dtype) = (x.dtype(), layer.weight.dtype());
+    let given = x.dtype();
+    let dtype = layer.storage.of([batch, tokens, inputs.max(outputs)]);
+    let weight = narrow(layer.weight.clone(), dtype);
     let x = narrow(x, dtype).reshape([batch * tokens, inputs]);
-    let mut y = wide(x.clone().matmul(layer.weight.clone().transpose()));
+    let mut y = wide(x.clone().matmul(weight.transpose()));
     if let Some(bias) = &layer.bias {
         y = y + wide(bias.clone()).unsqueeze();
     }
+    // Narrowed again where it is used: a copy of another type must not live until the backward pass.
     let weight = layer.weight.clone();
+    let weight = move || narrow(weight.clone(), dtype);
     let Some(rated) = rated else {
         let y = narrow(y, dtype).reshape([batch, tokens, outputs]);
         return node([from_x], y, move |g| {
-            let g = narrow(g, dtype).reshape([batch * tokens, outputs]).matmul(weight.clone());
+            let g = narrow(g, dtype).reshape([batch * tokens, outputs]).matmul(weight());
             [grad(narrow(g.reshape([batch, tokens, inputs]), given))]
         });
     };
     let (from_rates, rates) = (parent(&rated.rates), rated.rates.inner().unsqueeze::<2>());
     let [rank, ..] = rated.stacked.down.dims();
-    let down: Tensor<B, 2> = rated.stacked.down.clone().reshape([rank, inputs]);
-    let up = rated.stacked.up.clone();
+    let down: Tensor<B, 2> = narrow(rated.stacked.down.clone().reshape([rank, inputs]), dtype);
+    let up = narrow(rated.stacked.up.clone(), dtype);
     let h = x.matmul(down.clone().transpose()); // [b t, R]
     let y = narrow(y + wide(scale(h.clone(), &rates).matmul(up.clone().transpose())), dtype);
     let x_wanted = is_tracked::<B>(&from_x);
@@ -70,7 +75,7 @@ pub(super) fn linear<B: Backend>(layer: &Linear<B>, rated: Option<Rated<'_, B>>,
         let by_rate = (wide(h.clone()) * gh.clone()).sum_dim(0).reshape([rank]);
         let by_x = x_wanted.then(|| {
             let through = narrow(gh * rates.clone(), dtype).matmul(down.clone());
-            let by_x = wide(g.matmul(weight.clone())) + wide(through);
+            let by_x = wide(g.matmul(weight())) + wide(through);
             narrow(by_x.reshape([batch, tokens, inputs]), given).into_primitive().tensor()
         });
         [by_x, grad(by_rate)]

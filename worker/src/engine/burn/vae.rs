@@ -1,5 +1,6 @@
 //! The autoencoder, always in f32: its activations overflow fp16, and bf16 blurs what it encodes.
 
+use super::Tuning;
 use super::load::BurnLoader;
 use super::ops::BurnOps;
 use super::{node::Tracked, read};
@@ -19,7 +20,7 @@ pub(super) struct Vae<B: Backend> {
 
 impl<B: Backend> Vae<B> {
     pub(super) fn load(source: &Source, device: &B::Device) -> Result<Self, Error> {
-        let mut loader = BurnLoader::<B> { source, device, dtype: DType::F32, unfold: false };
+        let mut loader = BurnLoader::<B> { source, device, dtype: DType::F32, tuning: Tuning::CPU };
         let config = &source.config().vae;
         Ok(Self {
             encoder: Encoder::load(&mut loader, config)?,
