@@ -12,7 +12,7 @@ use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::spec::{ModelRef, SearchSpec};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use tokio::sync::mpsc::Sender as Outbox;
@@ -201,11 +201,11 @@ fn open(model: &ModelRef) -> Result<Checkpoint, checkpoint::Error> {
     }
 }
 
-fn cache(folder: &PathBuf, model: &ModelRef) -> Result<Cache, Error> {
+fn cache(folder: &Path, model: &ModelRef) -> Result<Cache, Error> {
     let checkpoint = open(model)?;
     let vae = checkpoint.digest_of(&[Part::Vae]);
     let text = checkpoint.digest_of(&[Part::TextEncoder1, Part::TextEncoder2]);
-    Cache::open(folder, vae, text).map_err(|source| Error::Cache { folder: folder.clone(), source })
+    Cache::open(folder, vae, text).map_err(|source| Error::Cache { folder: folder.to_owned(), source })
 }
 
 /// What a panic said.

@@ -14,7 +14,7 @@ pub enum Source {
     /// A memory-mapped checkpoint.
     Checkpoint(Box<Checkpoint>),
     /// Random weights of these sizes, made as they are asked for.
-    Random(SdxlConfig, u64),
+    Random(Box<SdxlConfig>, u64),
 }
 
 impl Source {

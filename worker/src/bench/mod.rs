@@ -102,7 +102,7 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&str)) -> Result<Report, Erro
     let watch = memory::Watch::start(options.device);
     told("loading a model with random weights");
     let begin = Instant::now();
-    let source = Source::Random(options.config.clone(), SEED);
+    let source = Source::Random(Box::new(options.config.clone()), SEED);
     let engine_options =
         EngineOptions { precision: options.precision, gradient_checkpointing: options.gradient_checkpointing };
     let mut engine = device::load(options.device, source, engine_options)?;

@@ -8,7 +8,7 @@ const EPS: f64 = 1e-6;
 /// Pictures to the mean and log variance of their latents.
 pub struct Encoder<O: Ops> {
     conv_in: O::Conv,
-    levels: Vec<(Vec<Res<O>>, Option<O::Conv>)>,
+    levels: Vec<Level<O>>,
     middle: Middle<O>,
     norm_out: O::Norm,
     conv_out: O::Conv,
@@ -21,10 +21,13 @@ pub struct Decoder<O: Ops> {
     conv_in: O::Conv,
     middle: Middle<O>,
     /// From the coarsest level to the finest.
-    levels: Vec<(Vec<Res<O>>, Option<O::Conv>)>,
+    levels: Vec<Level<O>>,
     norm_out: O::Norm,
     conv_out: O::Conv,
 }
+
+/// Residual blocks, and what changes the size after them.
+type Level<O> = (Vec<Res<O>>, Option<<O as Ops>::Conv>);
 
 struct Res<O: Ops> {
     norm1: O::Norm,
