@@ -1,5 +1,8 @@
 //! `lora-rates trajectory`: the updates of the rates over explicit steps.
 
+// The documentation of `Args` is the help text, which names shapes as [B].
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use super::batch::{self, CHANNELS, Samples};
 use super::model::{Loaded, LossArgs, ModelArgs};
 use super::output;
