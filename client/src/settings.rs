@@ -103,5 +103,8 @@ fn default_options() -> SearchOptions {
         cache_dir: None,
         skip_unmatched_keys: false,
         penalize_dead_slots: false,
+        validation_split: 0.0,
+        validate_every_n_steps: 0,
+        early_stop: 0,
     }
 }

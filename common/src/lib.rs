@@ -19,3 +19,4 @@ pub mod sdxl;
 pub mod spec;
 pub mod tensor_file;
 pub mod tokenizer;
+pub mod validation;

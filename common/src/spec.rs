@@ -1,12 +1,13 @@
 //! What a search is: everything that determines its numbers.
 
 use crate::block::BLOCKS;
-use crate::dataset::Image;
+use crate::dataset::{self, Image};
 use crate::diffusion::{self, LossOptions};
 use crate::optimizer::{self, AdamW, INITIAL_RATE};
 use crate::plan::{self, Plan, PlanImage, PlanOptions};
 use crate::schedule::{self, Schedule};
 use crate::tokenizer::TokenLength;
+use crate::validation::{self, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -123,6 +124,20 @@ pub struct SearchOptions {
     pub skip_unmatched_keys: bool,
     /// Slots without any module take part in penalty and steps, as the reference had it.
     pub penalize_dead_slots: bool,
+    // What follows is left out where it is not used: searches stored before it existed keep their fingerprints.
+    /// Part of the pictures that is held out, from 0 to below 1.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub validation_split: f64,
+    /// Steps between two evaluations on the held-out pictures; 0 only without them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub validate_every_n_steps: u64,
+    /// Evaluations without improvement after which the search ends; 0 for never.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub early_stop: u32,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What numbers are stored in on the device; sums, norms and the loss are always f32 or more.
@@ -181,8 +196,38 @@ impl SearchSpec {
         options.loss.validate()?;
         options.optimizer.validate()?;
         self.schedule()?;
+        validation::validate(self)?;
         self.plan()?;
         Ok(())
+    }
+
+    /// The evaluations on held-out pictures, if there are any.
+    pub fn validation(&self) -> Option<Validation> {
+        Validation::new(self)
+    }
+
+    /// What the encoding of a picture is kept under: a digest of all that it depends on.
+    ///
+    /// `image` is the picture's number; `None` if there is no such picture.
+    pub fn encoding_key(&self, image: u32, flip: bool) -> Option<String> {
+        let image = self.images.get(usize::try_from(image).ok()?)?;
+        let dataset::buckets::Fit { bucket, resized, cut, .. } = &image.fit;
+        let parts = (&self.model.digest, &image.sha256, bucket, resized, cut, flip);
+        Some(hex(&Sha256::digest(format!("encoding 1 {parts:?}"))))
+    }
+
+    /// The encodings that the search needs: numbers of pictures, and whether they are mirrored. Held-out pictures are
+    /// never mirrored. None if every use encodes anew.
+    pub fn encodings(&self) -> Vec<(u32, bool)> {
+        if !self.options.cache_latents {
+            return Vec::new();
+        }
+        let held_out = validation::held_out(self);
+        let flips = |(number, held_out): (u32, bool)| {
+            let mirrored = self.options.flip_aug && !held_out;
+            [(number, false)].into_iter().chain(mirrored.then_some((number, true)))
+        };
+        (0..).zip(held_out).flat_map(flips).collect()
     }
 
     /// Which samples every step has.
@@ -190,8 +235,12 @@ impl SearchSpec {
     /// # Errors
     /// No pictures, or batches or timesteps that make no sense.
     pub fn plan(&self) -> Result<Plan, Error> {
-        let image = |image: &Image| PlanImage { bucket: image.fit.bucket, repeats: image.repeats };
-        let images: Vec<PlanImage> = self.images.iter().map(image).collect();
+        // A picture that is held out is in the list, so that numbers stay what they are, but never shown.
+        let image = |(image, held_out): (&Image, bool)| PlanImage {
+            bucket: image.fit.bucket,
+            repeats: if held_out { 0 } else { image.repeats },
+        };
+        let images: Vec<PlanImage> = self.images.iter().zip(validation::held_out(self)).map(image).collect();
         Ok(Plan::new(&images, &self.options.plan())?)
     }
 

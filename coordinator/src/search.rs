@@ -125,6 +125,11 @@ impl Search {
             max_train_steps: self.max_steps(),
             rates: self.optimizer.rates.clone(),
             failure: self.failure.clone(),
+            name: String::new(),
+            workers: 0,
+            created_ms: 0,
+            networks: Vec::new(),
+            best: None,
         }
     }
 
@@ -172,6 +177,7 @@ impl Search {
             }
             Event::Failed(worker, message) => self.failed(worker, message, &mut out),
             Event::Computed(worker, gradient) => self.computed(worker, gradient, &mut out),
+            Event::Encoded(..) | Event::Evaluated(..) | Event::Abandoned(_) => {}
             Event::Overdue => self.assign(true, &mut out),
             Event::Committed => self.committed(&mut out),
             Event::NotCommitted(reason) => {

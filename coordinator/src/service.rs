@@ -232,6 +232,12 @@ impl Service {
                     Err(error) => Event::NotCommitted(error.to_string()),
                 }));
             }
+            Command::Encode(..)
+            | Command::Evaluate(..)
+            | Command::Expel(..)
+            | Command::Validated(_)
+            | Command::PublishValidation(_)
+            | Command::Progress(_) => {}
             Command::Publish(record) => {
                 tracing::debug!(search = id, step = record.step, loss = record.loss, "step");
                 self.catalog.get(id)?.publish(SearchEvent::Step(record));

@@ -61,7 +61,7 @@ pub async fn run(channel: Channel, options: Options) -> Result<(), Error> {
     let (outbox, mut told) = mpsc::channel(WAITING);
     let device = gpu_thread::spawn(options.device, outbox)?;
     let (up, upstream) = mpsc::channel(WAITING);
-    let hello = Hello { name: options.name, device: options.device.to_string() };
+    let hello = Hello { name: options.name, device: options.device.to_string(), memory: None };
     send(&up, join_request::Message::Hello((&hello).into())).await?;
     let mut client =
         WorkerServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
@@ -74,14 +74,15 @@ pub async fn run(channel: Channel, options: Options) -> Result<(), Error> {
             message = downstream.message() => match message? {
                 None => return Ok(()),
                 Some(v1::JoinResponse { message: Some(message) }) => {
-                    let command = inbox.command(message)?;
-                    device.send(command).map_err(|_| Error::Device)?;
+                    if let Some(command) = inbox.command(message)? {
+                        device.send(command).map_err(|_| Error::Device)?;
+                    }
                 }
                 // A message of a later version of the protocol.
                 Some(v1::JoinResponse { message: None }) => {}
             },
             said = told.recv() => send(&up, request(said.ok_or(Error::Device)?)).await?,
-            _ = heartbeat.tick() => send(&up, join_request::Message::Heartbeat(v1::Heartbeat {})).await?,
+            _ = heartbeat.tick() => send(&up, join_request::Message::Heartbeat(v1::Heartbeat::default())).await?,
         }
     }
 }
@@ -106,8 +107,8 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn command(&mut self, message: join_response::Message) -> Result<Command, convert::Error> {
-        Ok(match message {
+    fn command(&mut self, message: join_response::Message) -> Result<Option<Command>, convert::Error> {
+        Ok(Some(match message {
             join_response::Message::Prepare(prepare) => {
                 let prepare = Prepare::try_from(prepare)?;
                 self.specs.insert(prepare.search_id.clone(), prepare.spec.clone());
@@ -123,6 +124,9 @@ impl Inbox {
                 self.specs.remove(&release.search_id);
                 Command::Release(release.search_id)
             }
-        })
+            join_response::Message::Encode(_)
+            | join_response::Message::Evaluate(_)
+            | join_response::Message::Describe(_) => return Ok(None),
+        }))
     }
 }

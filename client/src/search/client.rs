@@ -26,7 +26,8 @@ impl Client {
     /// # Errors
     /// The coordinator refuses it or can't be reached.
     pub(super) async fn create(&mut self, spec: &SearchSpec) -> anyhow::Result<SearchStatus> {
-        let request = v1::CreateSearchRequest { request_id: spec.fingerprint(), spec: Some(spec.into()) };
+        let request =
+            v1::CreateSearchRequest { request_id: spec.fingerprint(), spec: Some(spec.into()), name: String::new() };
         let response = self.service.create_search(request).await.map_err(said)?.into_inner();
         SearchStatus::try_from(response.search).context("the coordinator's answer makes no sense")
     }

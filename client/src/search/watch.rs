@@ -87,6 +87,7 @@ impl Watcher<'_> {
                 }
             }
             SearchEvent::Progress(progress) => self.progress.preparing(&progress),
+            SearchEvent::Validation(_) => {}
             SearchEvent::Status(status) => {
                 let failure = || status.failure.clone().unwrap_or_else(|| format!("it is {}", status.state));
                 self.end = match status.state {

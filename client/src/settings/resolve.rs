@@ -152,6 +152,9 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
         cache_dir: None,
         skip_unmatched_keys: options.skip_unmatched_keys.unwrap_or(default.skip_unmatched_keys),
         penalize_dead_slots: options.penalize_dead_slots.unwrap_or(default.penalize_dead_slots),
+        validation_split: default.validation_split,
+        validate_every_n_steps: default.validate_every_n_steps,
+        early_stop: default.early_stop,
     })
 }
 

@@ -4,21 +4,29 @@
 //! nothing is checked again for form, length or range; what only the search knows (shapes of a gradient, which leases
 //! there are) is checked there.
 
+mod blob;
 mod check;
 mod error;
 mod message;
 mod options;
 mod search;
+mod service;
 mod spec;
 #[cfg(test)]
 mod tests;
 mod worker;
 
+pub use blob::blob_key;
 pub use error::Error;
-pub use message::{CreateSearch, PrepareProgress, SearchEvent, SearchState, SearchStatus, StepRecord};
+pub use message::{
+    Baseline, CreateSearch, PrepareProgress, SearchEvent, SearchState, SearchStatus, StepRecord, Validation,
+};
+pub use message::{BlobKey, Memory, ModelDescription, WorkerState, WorkerStatus};
+pub use message::{Describe, Described, Encode, Encoded, Evaluate, Evaluated, Heartbeat};
 pub use message::{Failed, Gradient, Hello, Lease, Prepare, Progress, Rates};
-pub use search::search_id;
-pub use worker::lease;
+pub use search::{search_id, search_states};
+pub use service::{RatesOf, model_path, network_rates};
+pub use worker::{encode, evaluate, lease};
 
 use crate::block::BLOCKS;
 
@@ -42,3 +50,11 @@ pub const MAX_BATCH: u32 = 4096;
 pub const MAX_ACCUMULATION: u32 = 65_536;
 /// Most steps of a search.
 pub const MAX_STEPS: u64 = 100_000_000;
+/// Largest blob, in bytes.
+pub const MAX_BLOB: u64 = 8 << 30;
+/// Most searches or workers on a page.
+pub const MAX_PAGE: u32 = 1000;
+/// Longest token of a page, in bytes.
+pub const MAX_TOKEN: usize = 64;
+/// Longest JSON of a model's sizes, in bytes.
+pub const MAX_CONFIG: usize = 64 << 10;

@@ -33,6 +33,9 @@ impl From<&SearchOptions> for v1::SearchOptions {
             cache_dir: options.cache_dir.as_deref().map(path_text),
             skip_unmatched_keys: options.skip_unmatched_keys,
             penalize_dead_slots: options.penalize_dead_slots,
+            validation_split: options.validation_split,
+            validate_every_n_steps: options.validate_every_n_steps,
+            early_stop: options.early_stop,
         }
     }
 }
@@ -69,6 +72,13 @@ impl TryFrom<v1::SearchOptions> for SearchOptions {
             cache_dir: options.cache_dir.map(|folder| path(&of("cache_dir"), folder)).transpose()?,
             skip_unmatched_keys: options.skip_unmatched_keys,
             penalize_dead_slots: options.penalize_dead_slots,
+            validation_split: options.validation_split,
+            validate_every_n_steps: within(
+                &of("validate_every_n_steps"),
+                options.validate_every_n_steps,
+                0..=MAX_STEPS,
+            )?,
+            early_stop: options.early_stop,
         })
     }
 }

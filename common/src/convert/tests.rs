@@ -68,6 +68,9 @@ fn options() -> SearchOptions {
         cache_dir: Some("cache".into()),
         skip_unmatched_keys: true,
         penalize_dead_slots: true,
+        validation_split: 0.25,
+        validate_every_n_steps: 5,
+        early_stop: 3,
     }
 }
 

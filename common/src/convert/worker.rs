@@ -1,7 +1,9 @@
 //! What workers and the coordinator tell each other, both ways.
 
 use super::check::{by_rate, length, name, rates, words};
-use super::{Error, Failed, Gradient, Hello, Lease, Prepare, Progress, Rates, check};
+use super::service::memory;
+use super::{Encode, Encoded, Error, Evaluate, Evaluated, Failed, Gradient, Heartbeat, Hello};
+use super::{Lease, Prepare, Progress, Rates, check};
 use super::{MAX_BATCH, MAX_MESSAGE, MAX_NAME, MAX_STEPS};
 use crate::diffusion::TIMESTEPS;
 use crate::noise::Key;
@@ -14,7 +16,8 @@ const LAST_STEP: u64 = MAX_STEPS - 1;
 
 impl From<&Hello> for v1::Hello {
     fn from(hello: &Hello) -> Self {
-        Self { protocol: PROTOCOL, name: hello.name.clone(), device: hello.device.clone() }
+        let Hello { name, device, memory } = hello.clone();
+        Self { protocol: PROTOCOL, name, device, memory: memory.map(Into::into) }
     }
 }
 
@@ -27,7 +30,19 @@ impl TryFrom<v1::Hello> for Hello {
             return Err(Error::range("hello.protocol", hello.protocol, expected));
         }
         let name = name("hello.name", hello.name)?;
-        Ok(Self { name, device: words(hello.device, MAX_NAME) })
+        Ok(Self { name, device: words(hello.device, MAX_NAME), memory: memory(hello.memory) })
+    }
+}
+
+impl From<&Heartbeat> for v1::Heartbeat {
+    fn from(heartbeat: &Heartbeat) -> Self {
+        Self { idle_ms: heartbeat.idle_ms, memory: heartbeat.memory.map(Into::into) }
+    }
+}
+
+impl From<v1::Heartbeat> for Heartbeat {
+    fn from(heartbeat: v1::Heartbeat) -> Self {
+        Self { idle_ms: heartbeat.idle_ms, memory: memory(heartbeat.memory) }
     }
 }
 
@@ -123,16 +138,19 @@ impl TryFrom<v1::Rates> for Rates {
 
 impl From<&Lease> for v1::Lease {
     fn from(lease: &Lease) -> Self {
-        let sample = |sample: &PlanSample| v1::Sample {
-            image: sample.image,
-            repeat: sample.repeat,
-            flip: sample.flip,
-            timestep: sample.timestep,
-            noise_step: sample.noise_key.step,
-            noise_sample: sample.noise_key.sample,
-        };
-        let samples = lease.batch.samples.iter().map(sample).collect();
+        let samples = lease.batch.samples.iter().map(sample_message).collect();
         Self { search_id: lease.search_id.clone(), step: lease.step, microbatch: lease.microbatch, samples }
+    }
+}
+
+fn sample_message(sample: &PlanSample) -> v1::Sample {
+    v1::Sample {
+        image: sample.image,
+        repeat: sample.repeat,
+        flip: sample.flip,
+        timestep: sample.timestep,
+        noise_step: sample.noise_key.step,
+        noise_sample: sample.noise_key.sample,
     }
 }
 
@@ -141,25 +159,104 @@ impl From<&Lease> for v1::Lease {
 /// # Errors
 /// When it has no samples or too many, names pictures that the search has not, or mixes buckets.
 pub fn lease(lease: v1::Lease, spec: &SearchSpec) -> Result<Lease, Error> {
-    length("lease.samples", lease.samples.len(), "samples", 1..=MAX_BATCH as usize)?;
+    Ok(Lease {
+        search_id: name("lease.search_id", lease.search_id)?,
+        step: check::within("lease.step", lease.step, 0..=LAST_STEP)?,
+        microbatch: lease.microbatch,
+        batch: microbatch("lease.samples", &lease.samples, spec)?,
+    })
+}
+
+/// Samples of one bucket.
+fn microbatch(field: &str, messages: &[v1::Sample], spec: &SearchSpec) -> Result<Microbatch, Error> {
+    length(field, messages.len(), "samples", 1..=MAX_BATCH as usize)?;
     let mut bucket = None;
-    let mut samples = Vec::with_capacity(lease.samples.len());
-    for (place, sample) in lease.samples.iter().enumerate() {
-        let (of_sample, sample) = plan_sample(&format!("lease.samples[{place}]"), sample, spec)?;
+    let mut samples = Vec::with_capacity(messages.len());
+    for (place, sample) in messages.iter().enumerate() {
+        let (of_sample, sample) = plan_sample(&format!("{field}[{place}]"), sample, spec)?;
         let of_batch = *bucket.get_or_insert(of_sample);
         if of_sample != of_batch {
-            let field = format!("lease.samples[{place}].image");
+            let field = format!("{field}[{place}].image");
             let expected = format!("of the bucket of the samples before it, {of_batch:?}, not {of_sample:?}");
             return Err(Error::range(&field, sample.image, expected));
         }
         samples.push(sample);
     }
-    Ok(Lease {
-        search_id: name("lease.search_id", lease.search_id)?,
-        step: check::within("lease.step", lease.step, 0..=LAST_STEP)?,
-        microbatch: lease.microbatch,
-        batch: Microbatch { bucket: check::required("lease.samples", bucket)?, samples },
+    Ok(Microbatch { bucket: check::required(field, bucket)?, samples })
+}
+
+impl From<&Evaluate> for v1::Evaluate {
+    fn from(evaluate: &Evaluate) -> Self {
+        let samples = evaluate.batch.samples.iter().map(sample_message).collect();
+        let Evaluate { search_id, step, item, rates, .. } = evaluate.clone();
+        Self { search_id, step, item, rates, samples }
+    }
+}
+
+/// An evaluation within a search, whose pictures and seed it refers to.
+///
+/// # Errors
+/// As for [`lease`], and when a rate is not finite.
+pub fn evaluate(evaluate: v1::Evaluate, spec: &SearchSpec) -> Result<Evaluate, Error> {
+    Ok(Evaluate {
+        search_id: name("evaluate.search_id", evaluate.search_id)?,
+        step: check::within("evaluate.step", evaluate.step, 0..=MAX_STEPS)?,
+        item: evaluate.item,
+        rates: rates("evaluate.rates", evaluate.rates)?,
+        batch: microbatch("evaluate.samples", &evaluate.samples, spec)?,
     })
+}
+
+impl From<Evaluated> for v1::Evaluated {
+    fn from(evaluated: Evaluated) -> Self {
+        let Evaluated { search_id, step, item, losses } = evaluated;
+        Self { search_id, step, item, losses }
+    }
+}
+
+impl TryFrom<v1::Evaluated> for Evaluated {
+    type Error = Error;
+
+    fn try_from(evaluated: v1::Evaluated) -> Result<Self, Error> {
+        let v1::Evaluated { search_id, step, item, losses } = evaluated;
+        length("evaluated.losses", losses.len(), "numbers", 1..=MAX_BATCH as usize)?;
+        let search_id = name("evaluated.search_id", search_id)?;
+        Ok(Self { search_id, step: check::within("evaluated.step", step, 0..=MAX_STEPS)?, item, losses })
+    }
+}
+
+impl From<Encode> for v1::Encode {
+    fn from(Encode { search_id, image, flip }: Encode) -> Self {
+        Self { search_id, image, flip }
+    }
+}
+
+/// A picture to encode within a search.
+///
+/// # Errors
+/// When the search has no such picture.
+pub fn encode(message: v1::Encode, spec: &SearchSpec) -> Result<Encode, Error> {
+    let v1::Encode { search_id, image, flip } = message;
+    let known = usize::try_from(image).is_ok_and(|number| number < spec.images.len());
+    if !known {
+        return Err(Error::range("encode.image", image, format!("below {}", spec.images.len())));
+    }
+    Ok(Encode { search_id: name("encode.search_id", search_id)?, image, flip })
+}
+
+impl From<Encoded> for v1::Encoded {
+    fn from(Encoded { search_id, image, flip }: Encoded) -> Self {
+        Self { search_id, image, flip }
+    }
+}
+
+impl TryFrom<v1::Encoded> for Encoded {
+    type Error = Error;
+
+    fn try_from(encoded: v1::Encoded) -> Result<Self, Error> {
+        let v1::Encoded { search_id, image, flip } = encoded;
+        Ok(Self { search_id: name("encoded.search_id", search_id)?, image, flip })
+    }
 }
 
 /// A sample and its picture's bucket.

@@ -2,7 +2,8 @@
 
 use super::Error;
 use crate::ledger;
-use lora_rates_common::convert::{Gradient, Lease, Rates, SearchState, StepRecord};
+use lora_rates_common::convert::{Encode, Encoded, Evaluate, Evaluated, Gradient, Lease, PrepareProgress, Rates};
+use lora_rates_common::convert::{SearchState, StepRecord, Validation};
 use lora_rates_common::optimizer::State;
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,12 @@ impl WorkerId {
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for WorkerId {
@@ -28,19 +35,26 @@ impl fmt::Display for WorkerId {
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A worker is there for this search.
+    /// A worker is given to this search.
     Joined(WorkerId),
     /// It is prepared.
     Ready(WorkerId),
-    /// It is lost.
+    /// It is lost, leaves, or is given to another search: the search does not tell it anything any more.
     Gone(WorkerId),
     /// It can't work for this search, in words for the user.
     Failed(WorkerId, String),
     /// It returns a microbatch.
     Computed(WorkerId, Gradient),
+    /// It has encoded a picture.
+    Encoded(WorkerId, Encoded),
+    /// It returns an evaluation.
+    Evaluated(WorkerId, Evaluated),
+    /// There is no worker for this search, and there will be none: every one has failed, or none came for as long as
+    /// the coordinator waits. In words for the user.
+    Abandoned(String),
     /// No result has come for long: what is being computed may be leased again.
     Overdue,
-    /// The store has what [`Command::Commit`] gave it.
+    /// The store has what [`Command::Commit`] or [`Command::Validated`] gave it.
     Committed,
     /// The store has it not, for this reason.
     NotCommitted(String),
@@ -65,7 +79,7 @@ impl Order {
     pub fn applies_to(self, state: SearchState) -> Result<bool, Error> {
         match (self, state) {
             (Self::Pause, SearchState::Preparing | SearchState::Running)
-            | (Self::Resume, SearchState::Paused)
+            | (Self::Resume, SearchState::Paused | SearchState::Failed)
             | (Self::Cancel, SearchState::Preparing | SearchState::Running | SearchState::Paused) => Ok(true),
             (Self::Pause, SearchState::Paused)
             | (Self::Resume, SearchState::Preparing | SearchState::Running)
@@ -94,12 +108,24 @@ pub enum Command {
     Rates(WorkerId, Rates),
     /// Lease it a microbatch.
     Lease(WorkerId, Lease),
-    /// Tell it to forget the search.
+    /// Lease it a picture to encode.
+    Encode(WorkerId, Encode),
+    /// Lease it an evaluation.
+    Evaluate(WorkerId, Evaluate),
+    /// Tell it to forget the search; it is free for others. Said when the search wants no workers any more.
     Release(WorkerId),
+    /// As [`Self::Release`], because it can't work for this search, for this reason: it is not to be given to it again.
+    Expel(WorkerId, String),
     /// Store a step; then say [`Event::Committed`].
     Commit(Arc<Commit>),
+    /// Store an evaluation; then say [`Event::Committed`].
+    Validated(Arc<Validation>),
     /// Tell who watches of a step, which is committed.
     Publish(Arc<StepRecord>),
+    /// Tell who watches of an evaluation, which is committed.
+    PublishValidation(Arc<Validation>),
+    /// Tell who watches what goes on.
+    Progress(PrepareProgress),
     /// The search is in this state: store and publish it.
     State(SearchState, Option<String>),
     /// A result was refused; counted already.

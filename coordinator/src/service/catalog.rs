@@ -94,7 +94,20 @@ impl Catalog {
             let Stored { id, fingerprint, max_train_steps, state, failure, optimizer, .. } = stored;
             if state.is_over() {
                 let (step, rates) = (optimizer.step, optimizer.rates);
-                let status = SearchStatus { search_id: id.clone(), state, step, max_train_steps, rates, failure };
+                let (name, networks) = (String::new(), Vec::new());
+                let status = SearchStatus {
+                    search_id: id.clone(),
+                    state,
+                    step,
+                    max_train_steps,
+                    rates,
+                    failure,
+                    name,
+                    workers: 0,
+                    created_ms: 0,
+                    networks,
+                    best: None,
+                };
                 catalog.entries.insert(id, Entry::new(fingerprint, Work::Over(status)));
                 continue;
             }
@@ -125,7 +138,7 @@ impl Catalog {
 
     /// Makes a new search and stores it.
     pub(super) async fn create(&mut self, create: CreateSearch, store: &store::Handle) -> Result<SearchStatus, Error> {
-        let CreateSearch { request_id, spec } = create;
+        let CreateSearch { request_id, spec, name: _ } = create;
         let (id, fingerprint) = (id_of(&request_id), spec.fingerprint());
         let beginning = Search::beginning(&spec);
         let search = Search::new(id.clone(), Arc::clone(&spec), beginning.clone(), SearchState::Preparing, None)?;

@@ -83,4 +83,39 @@ impl SearchService for SearchApi {
         let search = self.order(request.into_inner().search_id, Order::Cancel).await?;
         Ok(Response::new(CancelSearchResponse { search }))
     }
+
+    async fn list_searches(
+        &self,
+        _: Request<lora_rates_proto::v1::ListSearchesRequest>,
+    ) -> Result<Response<lora_rates_proto::v1::ListSearchesResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn delete_search(
+        &self,
+        _: Request<lora_rates_proto::v1::DeleteSearchRequest>,
+    ) -> Result<Response<lora_rates_proto::v1::DeleteSearchResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn get_rates(
+        &self,
+        _: Request<lora_rates_proto::v1::GetRatesRequest>,
+    ) -> Result<Response<lora_rates_proto::v1::GetRatesResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list_workers(
+        &self,
+        _: Request<lora_rates_proto::v1::ListWorkersRequest>,
+    ) -> Result<Response<lora_rates_proto::v1::ListWorkersResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn describe_model(
+        &self,
+        _: Request<lora_rates_proto::v1::DescribeModelRequest>,
+    ) -> Result<Response<lora_rates_proto::v1::DescribeModelResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
 }

@@ -94,7 +94,11 @@ fn from_worker(message: join_request::Message) -> Result<Option<FromWorker>, Sta
     use join_request::Message;
     Ok(Some(match message {
         Message::Hello(_) => return Err(Status::invalid_argument("hello is said once")),
-        Message::Heartbeat(_) => return Ok(None),
+        Message::Heartbeat(_)
+        | Message::Encoded(_)
+        | Message::Evaluated(_)
+        | Message::Described(_)
+        | Message::Leaving(_) => return Ok(None),
         Message::Progress(progress) => FromWorker::Progress(progress.try_into().map_err(invalid)?),
         Message::Ready(ready) => FromWorker::Ready(convert::search_id(ready.search_id).map_err(invalid)?),
         Message::Gradient(gradient) => FromWorker::Computed(gradient.try_into().map_err(invalid)?),

@@ -1,4 +1,4 @@
-use super::super::{CreateSearch, search_id};
+use super::super::{Baseline, CreateSearch, Memory, Validation, search_id};
 use super::super::{Failed, Gradient, Hello, Lease, Prepare, PrepareProgress, Progress, Rates};
 use super::super::{MAX_MESSAGE, SearchEvent, SearchState, SearchStatus, StepRecord, lease};
 use super::{key, search};
@@ -14,6 +14,18 @@ fn status() -> SearchStatus {
         max_train_steps: 4,
         rates: vec![0.1; 20],
         failure: Some("it broke".into()),
+        name: "night".into(),
+        workers: 2,
+        created_ms: 1_700_000_000_000,
+        networks: vec!["a".into()],
+        best: Some(Arc::new(Validation {
+            step: 2,
+            loss: 0.5,
+            standard_error: 0.1,
+            samples: 32,
+            rates: vec![0.2; 20],
+            baselines: vec![Baseline { rate: 1.0, loss: 0.7, standard_error: 0.2 }],
+        })),
     }
 }
 
@@ -55,7 +67,7 @@ fn what_a_watcher_is_told_comes_back_as_it_went() {
 
 #[test]
 fn what_workers_and_coordinator_say_comes_back_as_it_went() {
-    let hello = Hello { name: "w".into(), device: "cpu".into() };
+    let hello = Hello { name: "w".into(), device: "cpu".into(), memory: Some(Memory { total: 9, free: 3 }) };
     assert_eq!(Hello::try_from(v1::Hello::from(&hello)).unwrap(), hello);
     let progress = Progress { search_id: "s".into(), activity: "loading".into(), done: 1, total: 2 };
     assert_eq!(Progress::try_from(v1::Progress::from(&progress)).unwrap(), progress);
@@ -144,8 +156,8 @@ fn a_worker_is_told_nothing_out_of_range() {
 
 #[test]
 fn the_coordinator_is_told_nothing_out_of_range() {
-    let hello = v1::Hello { protocol: 1, name: "w".into(), device: "d".into() };
-    refused("hello.protocol", Hello::try_from(v1::Hello { protocol: 2, ..hello.clone() }));
+    let hello = v1::Hello { protocol: lora_rates_proto::PROTOCOL, name: "w".into(), device: "d".into(), memory: None };
+    refused("hello.protocol", Hello::try_from(v1::Hello { protocol: 1, ..hello.clone() }));
     refused("hello.name", Hello::try_from(v1::Hello { name: String::new(), ..hello.clone() }));
     refused("hello.name", Hello::try_from(v1::Hello { name: "n".repeat(2000), ..hello }));
     let message = || v1::Gradient::from(gradient());
@@ -158,7 +170,7 @@ fn the_coordinator_is_told_nothing_out_of_range() {
 
 #[test]
 fn a_request_is_told_what_it_lacks() {
-    let create = CreateSearch { request_id: "r".into(), spec: search().into() };
+    let create = CreateSearch { request_id: "r".into(), spec: search().into(), name: "n".into() };
     let message = v1::CreateSearchRequest::from(&create);
     assert_eq!(CreateSearch::try_from(message.clone()).unwrap(), create);
     refused("request_id", CreateSearch::try_from(v1::CreateSearchRequest { request_id: "".into(), ..message.clone() }));

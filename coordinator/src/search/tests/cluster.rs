@@ -97,6 +97,12 @@ impl Cluster {
                 Command::Commit(_) => self.happens(Event::Committed),
                 Command::Publish(record) => self.records.push((*record).clone()),
                 Command::State(..) | Command::Refused(..) => {}
+                Command::Encode(..)
+                | Command::Evaluate(..)
+                | Command::Expel(..)
+                | Command::Validated(_)
+                | Command::PublishValidation(_)
+                | Command::Progress(_) => {}
             }
         }
     }

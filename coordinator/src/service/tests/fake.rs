@@ -57,7 +57,7 @@ impl Running {
     }
 
     pub(super) async fn try_create(&mut self, request_id: &str, spec: &SearchSpec) -> Result<SearchStatus, Status> {
-        let create = CreateSearch { request_id: request_id.into(), spec: Arc::new(spec.clone()) };
+        let create = CreateSearch { request_id: request_id.into(), spec: Arc::new(spec.clone()), name: String::new() };
         let response = self.client.create_search(CreateSearchRequest::from(&create)).await?;
         Ok(response.into_inner().search.try_into().unwrap())
     }
@@ -92,7 +92,7 @@ impl Watcher {
             match event {
                 SearchEvent::Step(record) => steps.push((*record).clone()),
                 SearchEvent::Status(status) => last = Some(status),
-                SearchEvent::Progress(_) => {}
+                SearchEvent::Progress(_) | SearchEvent::Validation(_) => {}
             }
         }
         (steps, last.expect("the state is told first of all"))
@@ -130,9 +130,9 @@ impl Worker {
         let mut client =
             WorkerServiceClient::connect(address).await.map_err(|error| Status::unavailable(error.to_string()))?;
         let (out, requests) = mpsc::channel(64);
-        let hello = Hello { name: "fake".into(), device: "none".into() };
+        let hello = Hello { name: "fake".into(), device: "none".into(), memory: None };
         say(&out, join_request::Message::Hello((&hello).into())).await;
-        say(&out, join_request::Message::Heartbeat(Heartbeat {})).await;
+        say(&out, join_request::Message::Heartbeat(Heartbeat::default())).await;
         let responses = client.join(ReceiverStream::new(requests)).await?.into_inner();
         self.listen(responses, out).await
     }
@@ -169,6 +169,7 @@ impl Worker {
                     say(&out, Gradient(compute(rates.as_ref().unwrap(), &lease).into())).await;
                 }
                 Message::Release(_) => (spec, rates) = (None, None),
+                Message::Encode(_) | Message::Evaluate(_) | Message::Describe(_) => {}
             }
         }
         Ok(())
