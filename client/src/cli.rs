@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::commands::{bench, gradient, trajectory};
+use crate::commands::{bench, gradient, synthetic, trajectory};
 use crate::demo;
 use crate::failure::Failure;
 use crate::options::{self, EXAMPLES, Options};
@@ -30,6 +30,7 @@ enum Command {
     Gradient(gradient::Args),
     Trajectory(trajectory::Args),
     Bench(bench::Args),
+    Synthetic(synthetic::Args),
 }
 
 /// Options of a search, and those that only make sense on a command line.
@@ -74,6 +75,7 @@ impl Cli {
             Command::Gradient(args) => gradient::run(args),
             Command::Trajectory(args) => trajectory::run(args),
             Command::Bench(args) => bench::run(args),
+            Command::Synthetic(args) => synthetic::run(args),
         }
     }
 }
