@@ -16,6 +16,7 @@
 //! ```
 
 pub mod ledger;
+pub mod metrics;
 pub mod role;
 pub mod search;
 pub mod service;
