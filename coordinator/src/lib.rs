@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod blobs;
 pub mod ledger;
 pub mod metrics;
 pub mod role;

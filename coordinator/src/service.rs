@@ -7,6 +7,8 @@ mod catalog;
 mod handle;
 mod message;
 mod search_service;
+#[allow(dead_code)]
+mod share;
 mod status;
 mod watch;
 mod worker_service;
