@@ -234,12 +234,13 @@ impl Service {
                     Err(error) => Event::NotCommitted(error.to_string()),
                 }));
             }
-            Command::Encode(..)
-            | Command::Evaluate(..)
-            | Command::Expel(..)
-            | Command::Validated(_)
-            | Command::PublishValidation(_)
-            | Command::Progress(_) => {}
+            Command::Expel(worker, reason) => {
+                self.workers.tell(worker, ToWorker::Release(id.to_owned()));
+                let left = self.catalog.get(id)?.status().workers;
+                return Ok((left == 0).then_some(Event::Abandoned(reason)));
+            }
+            Command::Progress(progress) => self.catalog.get(id)?.publish(SearchEvent::Progress(progress)),
+            Command::Encode(..) | Command::Evaluate(..) | Command::Validated(_) | Command::PublishValidation(_) => {}
             Command::Publish(record) => {
                 tracing::debug!(search = id, step = record.step, loss = record.loss, "step");
                 self.catalog.get(id)?.publish(SearchEvent::Step(record));

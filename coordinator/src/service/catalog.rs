@@ -1,7 +1,7 @@
 //! All searches that the coordinator knows, and whose turn it is.
 
 use super::Error;
-use crate::search::{self, Command, Order, Search};
+use crate::search::{self, Beginning, Command, Order, Search};
 use crate::store::{self, Store, Stored};
 use lora_rates_common::convert::{CreateSearch, SearchEvent, SearchState, SearchStatus};
 use lora_rates_common::spec::hex;
@@ -94,7 +94,8 @@ impl Catalog {
             let Stored { id, fingerprint, max_train_steps, state, failure, optimizer, .. } = stored;
             if state.is_over() {
                 let (step, rates) = (optimizer.step, optimizer.rates);
-                let (name, networks) = (String::new(), Vec::new());
+                let networks = store.spec(&id)?.networks.into_iter().map(|network| network.name).collect();
+                let name = String::new();
                 let status = SearchStatus {
                     search_id: id.clone(),
                     state,
@@ -112,7 +113,14 @@ impl Catalog {
                 continue;
             }
             let left_as = if resume { state } else { SearchState::Paused };
-            let search = Search::new(id.clone(), Arc::new(store.spec(&id)?), optimizer, left_as, failure)?;
+            let beginning = Beginning {
+                optimizer,
+                state: left_as,
+                failure,
+                missing: Vec::new(),
+                ..Beginning::new(id.clone(), Arc::new(store.spec(&id)?))
+            };
+            let search = Search::new(beginning)?;
             if search.state() != state {
                 store.set_state(&id, search.state(), None)?;
             }
@@ -140,8 +148,9 @@ impl Catalog {
     pub(super) async fn create(&mut self, create: CreateSearch, store: &store::Handle) -> Result<SearchStatus, Error> {
         let CreateSearch { request_id, spec, name: _ } = create;
         let (id, fingerprint) = (id_of(&request_id), spec.fingerprint());
-        let beginning = Search::beginning(&spec);
-        let search = Search::new(id.clone(), Arc::clone(&spec), beginning.clone(), SearchState::Preparing, None)?;
+        let beginning = Beginning { missing: Vec::new(), ..Beginning::new(id.clone(), Arc::clone(&spec)) };
+        let optimizer = beginning.optimizer.clone();
+        let search = Search::new(beginning)?;
         let stored = Stored {
             id: id.clone(),
             request_id,
@@ -149,7 +158,7 @@ impl Catalog {
             max_train_steps: spec.options.max_train_steps,
             state: search.state(),
             failure: None,
-            optimizer: beginning,
+            optimizer,
         };
         store.call(move |store| store.create(&stored, &spec)).await?;
         let status = search.status();
