@@ -127,6 +127,23 @@ impl Blobs {
         self.inner.state().bytes()
     }
 
+    /// Changes whenever blobs are removed.
+    #[must_use]
+    pub fn removals(&self) -> u64 {
+        self.inner.state().removals
+    }
+
+    /// Does blocking work where it blocks nobody, or here in a simulation.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.inner.work(work).await
+    }
+
     /// How much of it there is.
     #[must_use]
     pub fn stat(&self, key: &BlobKey) -> Stat {

@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) parts: HashMap<BlobKey, u64>,
     /// Being deleted.
     pub(super) removing: HashSet<BlobKey>,
+    /// How often some were removed.
+    pub(super) removals: u64,
     running: HashMap<BlobKey, Running>,
     begun: u64,
     /// Bytes of all in `complete` and `parts`, and reserved.
@@ -97,6 +99,7 @@ impl State {
 
     /// Those that are complete are so no more, and belong to who asked.
     pub(super) fn begin_removal(&mut self, keys: Vec<BlobKey>) -> Vec<BlobKey> {
+        self.removals += 1;
         let removed = keys.into_iter().filter(|key| {
             let size = self.complete.remove(key);
             self.bytes -= size.unwrap_or_default();
