@@ -150,8 +150,8 @@ pub(crate) fn validations(spec: &SearchSpec, records: &[StepRecord]) -> Vec<Vali
 /// The trajectory by the definition, without coordinator or workers.
 pub(crate) fn trajectory(spec: &SearchSpec) -> Vec<StepRecord> {
     let (plan, schedule, live) = (spec.plan().unwrap(), spec.schedule().unwrap(), spec.live());
-    let rates = spec.initial_rates();
-    let mut state = State { step: 0, m: vec![0.0; 40], v: vec![0.0; 40], rates };
+    let count = live.len();
+    let mut state = State { step: 0, m: vec![0.0; count], v: vec![0.0; count], rates: spec.initial_rates() };
     let mut records = Vec::new();
     for step in 0..spec.options.max_train_steps {
         let rates = Rates { search_id: "s".into(), step, rates: state.rates.iter().map(|rate| *rate as f32).collect() };
@@ -162,10 +162,10 @@ pub(crate) fn trajectory(spec: &SearchSpec) -> Vec<StepRecord> {
         let count = results.len() as f64;
         let of_penalty = penalty::live_gradient(&state.rates, spec.options.application_loss_weight, &live);
         let mean = |slot: usize| results.iter().fold(0.0, |sum, it| sum + it.gradient[slot]) / count;
-        let gradient: Vec<f64> = (0..40).map(|slot| mean(slot) + of_penalty[slot]).collect();
+        let gradient: Vec<f64> = (0..live.len()).map(|slot| mean(slot) + of_penalty[slot]).collect();
         let penalty = penalty::live_value(&state.rates, &live);
         spec.options.optimizer.step(&mut state, &gradient, schedule.rate(step), &live).unwrap();
-        let of_live = (0..40).filter(|slot| live[*slot]);
+        let of_live = (0..live.len()).filter(|slot| live[*slot]);
         records.push(StepRecord {
             step: step + 1,
             loss: results.iter().map(|it| it.loss).sum::<f64>() / count,

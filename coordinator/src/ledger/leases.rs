@@ -106,17 +106,28 @@ impl Leases {
         self.give(worker, found)
     }
 
-    /// Leases to an idle worker what one other holds: what waits there, or, if `running` too, what it computes.
-    fn lease_again(&mut self, worker: WorkerId, running: bool) -> Option<usize> {
-        if !self.held.get(&worker)?.is_empty() || (self.waiting == 0 && !running) {
+    /// Leases to an idle worker what waits behind another's work, and has no other holder; or, if `overdue`, what fewest
+    /// are computing.
+    fn lease_again(&mut self, worker: WorkerId, overdue: bool) -> Option<usize> {
+        if !self.held.get(&worker)?.is_empty() {
             return None;
         }
-        let skipped = usize::from(!running);
-        // What waits comes last in each queue, and is the least likely to be done soon.
-        let candidates = self.held.values().flat_map(|queue| queue.iter().skip(skipped).rev().copied());
-        let open = |at: &usize| self.entries.get(*at).is_some_and(|it| !it.done && it.holders == 1);
-        let found = candidates.filter(open).find(|at| self.may_have(worker, *at))?;
+        let waiting = if self.waiting > 0 { self.waiting_for(worker) } else { None };
+        let found = waiting.or_else(|| if overdue { self.computed_by_fewest(worker) } else { None })?;
         self.give(worker, found)
+    }
+
+    fn waiting_for(&self, worker: WorkerId) -> Option<usize> {
+        // What waits comes last in each queue, and is the least likely to be done soon.
+        let mut waiting = self.held.values().flat_map(|queue| queue.iter().skip(1).rev().copied());
+        let open = |at: usize| self.entries.get(at).is_some_and(|it| !it.done && it.holders == 1);
+        waiting.find(|at| open(*at) && self.may_have(worker, *at))
+    }
+
+    fn computed_by_fewest(&self, worker: WorkerId) -> Option<usize> {
+        let open = self.entries.iter().enumerate().filter(|(_, it)| !it.done && it.holders > 0);
+        let fewest = open.filter(|(at, _)| self.may_have(worker, *at)).min_by_key(|(_, it)| it.holders);
+        fewest.map(|(at, _)| at)
     }
 
     fn may_have(&self, worker: WorkerId, at: usize) -> bool {

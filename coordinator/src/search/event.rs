@@ -144,6 +144,9 @@ pub struct Commit {
 /// Why a worker's result was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// Another search's.
+    #[error("it is of another search")]
+    Foreign,
     /// Nothing of its kind is being computed.
     #[error("the search has no such work now")]
     NotRunning,

@@ -13,7 +13,8 @@ impl Search {
     /// A worker returns a microbatch.
     pub(super) fn computed(&mut self, worker: WorkerId, gradient: Gradient, out: &mut Vec<Command>) {
         let at = gradient.microbatch as usize;
-        let result = self.take_gradient(worker, at, gradient);
+        let own = self.check_search(&gradient.search_id);
+        let result = own.and_then(|()| self.take_gradient(worker, at, gradient));
         self.taken(worker, at, result, out);
     }
 
@@ -22,7 +23,8 @@ impl Search {
         let all = self.encodings.max(1);
         let percent = |missing: usize| all.saturating_sub(missing) * 100 / all;
         let before = percent(self.missing.len());
-        let result = self.take_encoding(worker, (encoded.image, encoded.flip));
+        let own = self.check_search(&encoded.search_id);
+        let result = own.and_then(|()| self.take_encoding(worker, (encoded.image, encoded.flip)));
         // A search may have very many pictures.
         if percent(self.missing.len()) > before {
             out.extend(self.progress().map(Command::Progress));
@@ -33,7 +35,8 @@ impl Search {
     /// A worker returns an evaluation.
     pub(super) fn evaluated(&mut self, worker: WorkerId, evaluated: Evaluated, out: &mut Vec<Command>) {
         let at = evaluated.item as usize;
-        let result = self.take_losses(worker, at, evaluated);
+        let own = self.check_search(&evaluated.search_id);
+        let result = own.and_then(|()| self.take_losses(worker, at, evaluated));
         self.taken(worker, at, result, out);
     }
 
@@ -50,6 +53,10 @@ impl Search {
         // Nothing has become free for anyone else.
         self.fill(worker, out);
         self.finish_work(out);
+    }
+
+    fn check_search(&self, id: &str) -> Result<(), Refusal> {
+        if id == self.id { Ok(()) } else { Err(Refusal::Foreign) }
     }
 
     /// Counts a gradient. Its lease is over either way.

@@ -1,5 +1,11 @@
+mod action;
+mod checks;
 mod cluster;
+mod phases;
+mod random;
 mod simulation;
+mod truth;
+mod world;
 
 use super::*;
 use crate::testing::{compute, spec, trajectory};
