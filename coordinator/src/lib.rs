@@ -15,7 +15,9 @@
 //! # Ok(()) }
 //! ```
 
+pub mod blobs;
 pub mod ledger;
+pub mod metrics;
 pub mod role;
 pub mod search;
 pub mod service;
