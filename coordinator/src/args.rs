@@ -1,6 +1,6 @@
 //! The options of the program.
 
-use clap::Parser;
+use clap::{Parser, value_parser};
 use lora_rates_coordinator::Options;
 use lora_rates_coordinator::edge::Security;
 use std::net::SocketAddr;
@@ -46,10 +46,10 @@ pub(crate) struct OptionArgs {
 #[command(next_help_heading = "Limits")]
 struct Limits {
     /// Connections at once; more are closed
-    #[arg(long, env = "LORA_RATES_MAX_CONNECTIONS", value_name = "N", default_value_t = Options::default().max_connections)]
-    max_connections: usize,
+    #[arg(long, env = "LORA_RATES_MAX_CONNECTIONS", value_name = "N", value_parser = value_parser!(u32).range(1..), default_value_t = Options::default().max_connections)]
+    max_connections: u32,
     /// Calls at once over one connection; more wait
-    #[arg(long, env = "LORA_RATES_MAX_STREAMS", value_name = "N", default_value_t = Options::default().max_streams)]
+    #[arg(long, env = "LORA_RATES_MAX_STREAMS", value_name = "N", value_parser = value_parser!(u32).range(1..), default_value_t = Options::default().max_streams)]
     max_streams: u32,
     /// A worker that says nothing for so many seconds is gone; they speak every 2
     #[arg(long, env = "LORA_RATES_SILENCE", value_name = "SECONDS", value_parser = seconds, default_value = "10")]

@@ -72,7 +72,7 @@ pub struct Options {
     /// When no result comes for so long, idle workers compute what others are computing. Default 60 s.
     pub overdue: Duration,
     /// Connections at once; more are closed. Default 1000.
-    pub max_connections: usize,
+    pub max_connections: u32,
     /// Calls at once over one connection; more wait. Default 2048: one client may watch a thousand searches.
     pub max_streams: u32,
     /// Who may connect. Default: everyone, on the loopback alone.

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::{Stream, StreamExt};
 
 /// Connections at once: probes and scrapers are few.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: u32 = 64;
 /// Prometheus' text format.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

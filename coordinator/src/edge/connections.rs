@@ -65,8 +65,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn new(count: usize, metrics: Metrics) -> Self {
-        let free = Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+    pub(super) fn new(count: u32, metrics: Metrics) -> Self {
+        let free = Arc::new(Semaphore::new((count as usize).min(Semaphore::MAX_PERMITS)));
         Self { free, metrics, log: Arc::default(), patience: Patience::default() }
     }
 

@@ -29,7 +29,7 @@ const RESETS: usize = 64;
 pub(crate) struct Settings {
     pub(crate) tls: Option<ServerTlsConfig>,
     pub(crate) door: Door,
-    pub(crate) max_connections: usize,
+    pub(crate) max_connections: u32,
     pub(crate) max_streams: u32,
     pub(crate) silence: Duration,
     pub(crate) monitor: Monitor,
@@ -115,13 +115,18 @@ impl Edge {
 }
 
 /// Keeps `grpc.health.v1` up to date, for ever.
-async fn tell(health: HealthReporter, monitor: Monitor) -> Infallible {
+async fn tell(mut health: HealthReporter, monitor: Monitor) -> Infallible {
     let mut phase = monitor.watch();
     loop {
-        let serving = *phase.borrow_and_update() == Phase::Serving;
-        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let now = *phase.borrow_and_update();
+        let status = if now == Phase::Serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in ["", SEARCH, WORKER] {
             health.set_service_status(service, status).await;
+            if now == Phase::Stopping {
+                // Those who watch hear it, and their streams end: the end waits for nobody.
+                health.clear_service_status(service).await;
+                health.set_service_status(service, status).await;
+            }
         }
         if phase.changed().await.is_err() {
             std::future::pending::<()>().await;
