@@ -4,6 +4,7 @@ use super::client::Client;
 use crate::failure::Failure;
 use anyhow::Context as _;
 use lora_rates_coordinator::{Coordinator, Error, Options};
+use lora_rates_proto::connect::plain;
 use lora_rates_worker::device::Device;
 use lora_rates_worker::session;
 use std::path::Path;
@@ -48,8 +49,13 @@ impl Local {
 
     /// Lets the device work from here on, until the worker is dropped.
     pub(super) fn work(&self) -> Worker {
-        let options = session::Options { name: "this machine".to_owned(), device: self.device };
-        Worker(tokio::spawn(session::run(self.channel.clone(), options)))
+        let options = session::Options {
+            name: "this machine".to_owned(),
+            device: self.device,
+            coordinator: session::Coordinator::Channel(plain(self.channel.clone())),
+            files: session::Files::Local,
+        };
+        Worker(tokio::spawn(session::run(options, std::future::pending())))
     }
 
     /// Ends the coordinator and waits until all is on the disk.
