@@ -1,9 +1,11 @@
 //! The command line.
 
-use crate::commands::{bench, gradient, trajectory};
+use crate::commands::control::{self, Order};
+use crate::commands::{bench, gradient, list, rates, trajectory, watch};
 use crate::demo;
 use crate::failure::Failure;
 use crate::options::{self, EXAMPLES, Options};
+use crate::remote::TargetArgs;
 use crate::search;
 use crate::settings::{Existing, Settings};
 use clap::error::ErrorKind;
@@ -26,6 +28,18 @@ enum Command {
     /// Search the rates of one or more networks
     #[command(after_help = EXAMPLES)]
     Search(Box<SearchArgs>),
+    Watch(watch::Args),
+    List(list::ListArgs),
+    Workers(list::WorkersArgs),
+    Rates(rates::Args),
+    /// Stop a search after what is done; `resume` goes on with it
+    Pause(control::Args),
+    /// Go on with a search that was paused or failed, to the same numbers as if it never had
+    Resume(control::Args),
+    /// End a search for good
+    Cancel(control::Args),
+    /// Make the coordinator forget a search that is over, with all its steps
+    Delete(control::Args),
     Demo(demo::Args),
     Gradient(gradient::Args),
     Trajectory(trajectory::Args),
@@ -38,15 +52,20 @@ enum Command {
 pub struct SearchArgs {
     #[command(flatten)]
     options: Options,
-    /// Go on with the unfinished search in OUTPUT_DIR/NAME-state, to the same numbers as without interruption
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Go on with the unfinished search of this name, to the same numbers as without interruption
     #[arg(long, help_heading = "Output", conflicts_with = "overwrite")]
     resume: bool,
-    /// Remove OUTPUT_DIR/NAME-state and start anew
+    /// Forget the search of this name, and start anew
     #[arg(long, help_heading = "Output")]
     overwrite: bool,
     /// Options from a TOML file; those of the command line win
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     config_file: Option<PathBuf>,
+    /// Print everything that happens as JSON on standard output, a line each
+    #[arg(long, help_heading = "Output")]
+    json: bool,
 }
 
 impl Cli {
@@ -70,6 +89,14 @@ impl Cli {
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Search(args) => search::run(args.settings()?).map(|_| ()),
+            Command::Watch(args) => watch::run(args),
+            Command::List(args) => list::searches(args),
+            Command::Workers(args) => list::workers(args),
+            Command::Rates(args) => rates::run(args),
+            Command::Pause(args) => control::run(args, Order::Pause),
+            Command::Resume(args) => control::run(args, Order::Resume),
+            Command::Cancel(args) => control::run(args, Order::Cancel),
+            Command::Delete(args) => control::run(args, Order::Delete),
             Command::Demo(args) => demo::run(args),
             Command::Gradient(args) => gradient::run(args),
             Command::Trajectory(args) => trajectory::run(args),
@@ -92,7 +119,8 @@ impl SearchArgs {
             _ => Existing::Refuse,
         };
         let options = self.options.over(file.unwrap_or_default());
-        Settings::resolve(&options, existing).map_err(Failure::usage)
+        let settings = Settings::resolve_for(&options, existing, self.target.elsewhere()).map_err(Failure::usage)?;
+        Ok(Settings { json: self.json, ..settings })
     }
 }
 

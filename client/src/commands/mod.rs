@@ -4,6 +4,11 @@ pub mod bench;
 pub mod gradient;
 pub mod trajectory;
 
+pub(crate) mod control;
+pub(crate) mod list;
+pub(crate) mod rates;
+pub(crate) mod watch;
+
 mod batch;
 mod model;
 mod output;
