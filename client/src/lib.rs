@@ -11,3 +11,4 @@ pub mod progress;
 pub mod remote;
 pub mod search;
 pub mod settings;
+mod sweep;

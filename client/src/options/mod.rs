@@ -10,7 +10,7 @@ mod resolution;
 mod tests;
 
 pub use config_file::{Error, read};
-pub use help::EXAMPLES;
+pub use help::{EXAMPLES, SWEEP_EXAMPLES};
 pub use resolution::Resolution;
 
 use lora_rates_common::schedule::LrScheduler;

@@ -82,6 +82,11 @@ impl Error {
         }
     }
 
+    /// Whether the coordinator has as much as it takes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.status().is_some_and(|status| status.code() == Code::ResourceExhausted && self.retry_after().is_some())
+    }
+
     /// When the coordinator wants to be asked again.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         self.status()?.get_details_retry_info()?.retry_delay

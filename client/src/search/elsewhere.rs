@@ -99,7 +99,7 @@ async fn submit(settings: &Settings, target: &Target) -> Result<(Remote, SearchS
 }
 
 /// What the model is, as the workers see it.
-pub(super) async fn describe(remote: &Remote, settings: &Settings) -> Result<Model, Failure> {
+pub(crate) async fn describe(remote: &Remote, settings: &Settings) -> Result<Model, Failure> {
     let mut said = false;
     let waiting = |why: &crate::remote::Error| {
         if !std::mem::replace(&mut said, true) {

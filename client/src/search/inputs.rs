@@ -14,26 +14,26 @@ use std::path::{Path, PathBuf};
 
 /// What was found.
 #[derive(Debug)]
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     /// The search.
-    pub(super) spec: SearchSpec,
+    pub(crate) spec: SearchSpec,
     /// For the user: the networks' modules by block, and the pictures.
-    pub(super) report: String,
+    pub(crate) report: String,
 }
 
 /// The base model, as far as a search needs it.
 #[derive(Clone, Debug)]
-pub(super) struct Model {
-    pub(super) reference: ModelRef,
+pub(crate) struct Model {
+    pub(crate) reference: ModelRef,
     /// Its sizes.
-    pub(super) config: SdxlConfig,
+    pub(crate) config: SdxlConfig,
 }
 
 /// Opens the model on this machine. Paths in it are absolute.
 ///
 /// # Errors
 /// It is missing, broken or of another kind.
-pub(super) fn open_model(settings: &Settings) -> Result<Model, Failure> {
+pub(crate) fn open_model(settings: &Settings) -> Result<Model, Failure> {
     let path = absolute(&settings.model)?;
     let vae = settings.vae.as_deref().map(absolute).transpose()?;
     let checkpoint = match &vae {
@@ -48,7 +48,7 @@ pub(super) fn open_model(settings: &Settings) -> Result<Model, Failure> {
 ///
 /// # Errors
 /// Anything is missing, broken or doesn't fit the rest.
-pub(super) fn open(settings: &Settings, seed: u64, model: &Model) -> Result<Inputs, Failure> {
+pub(crate) fn open(settings: &Settings, seed: u64, model: &Model) -> Result<Inputs, Failure> {
     let networks = networks(settings, &model.config)?;
     let data =
         DatasetOptions { train_data_dir: absolute(&settings.dataset.train_data_dir)?, ..settings.dataset.clone() };
@@ -70,7 +70,7 @@ pub(super) fn open(settings: &Settings, seed: u64, model: &Model) -> Result<Inpu
 ///
 /// # Errors
 /// Those of [`open`].
-pub(super) fn open_with_own_seed(settings: &Settings, model: &Model) -> Result<Inputs, Failure> {
+pub(crate) fn open_with_own_seed(settings: &Settings, model: &Model) -> Result<Inputs, Failure> {
     let inputs = open(settings, settings.seed.unwrap_or_default(), model)?;
     if settings.seed.is_some() {
         return Ok(inputs);
@@ -83,8 +83,11 @@ pub(super) fn open_with_own_seed(settings: &Settings, model: &Model) -> Result<I
     Ok(Inputs { report: report + &held_out(&spec), spec })
 }
 
-/// The seed decides which pictures are held out, and with that the steps of an epoch.
-fn with_seed(mut spec: SearchSpec, settings: &Settings, seed: u64) -> Result<SearchSpec, Failure> {
+/// The specification with this seed, which decides the pictures that are held out, and with that the steps of an epoch.
+///
+/// # Errors
+/// There are too many steps, or the plan makes no sense.
+pub(crate) fn with_seed(mut spec: SearchSpec, settings: &Settings, seed: u64) -> Result<SearchSpec, Failure> {
     spec.options.seed = seed;
     if let Some(epochs) = settings.max_train_epochs {
         spec.options.max_train_steps = steps(&spec, epochs)?;
@@ -107,7 +110,7 @@ fn held_out(spec: &SearchSpec) -> String {
 }
 
 /// What the line begins with.
-const HELD_OUT: &str = "held out for validation, ";
+pub(crate) const HELD_OUT: &str = "held out for validation, ";
 /// Most pictures that it names.
 const MAX_NAMED: usize = 12;
 

@@ -33,7 +33,20 @@ impl Local {
     /// # Errors
     /// Another process uses the folder, its content is damaged, or the system gives no connection.
     pub(crate) async fn start(folder: &Path) -> Result<Self, Failure> {
-        let coordinator = Coordinator::open(Options { data_dir: Some(folder.to_owned()), ..Options::default() })?;
+        Self::open(Options { data_dir: Some(folder.to_owned()), ..Options::default() }).await
+    }
+
+    /// [`Self::start`], with all searches paused that have not ended.
+    ///
+    /// # Errors
+    /// Those.
+    pub(crate) async fn start_paused(folder: &Path) -> Result<Self, Failure> {
+        let data_dir = Some(folder.to_owned());
+        Self::open(Options { data_dir, resume_on_start: false, ..Options::default() }).await
+    }
+
+    async fn open(options: Options) -> Result<Self, Failure> {
+        let coordinator = Coordinator::open(options)?;
         let listener = TcpListener::bind("127.0.0.1:0").await.context("can't open a local connection")?;
         let address = listener.local_addr().context("can't open a local connection")?;
         let (stop, stopped) = oneshot::channel();

@@ -6,16 +6,17 @@ mod elsewhere;
 mod existing;
 mod follow;
 mod here;
-mod inputs;
-mod local;
+pub(crate) mod inputs;
+pub(crate) mod local;
 mod record;
 mod results;
 mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use elsewhere::explained;
+pub(crate) use elsewhere::{describe, explained};
 pub(crate) use follow::{OnInterrupt, follow};
+pub(crate) use here::on;
 pub(crate) use record::Record;
 pub use results::Outcome;
 pub(crate) use results::{Place, Results, lines};
