@@ -76,6 +76,15 @@ impl Blobs {
         Ok(self.stat(key).await?.complete)
     }
 
+    /// How many bytes it has; `None` if the coordinator has not all of it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub async fn size(&mut self, key: &v1::BlobKey) -> Result<Option<u64>, Error> {
+        let stat = self.stat(key).await?;
+        Ok(stat.complete.then_some(stat.received))
+    }
+
     async fn stat(&mut self, key: &v1::BlobKey) -> Result<v1::StatBlobResponse, Status> {
         let request = v1::StatBlobRequest { blob: Some(key.clone()) };
         Ok(self.service.stat_blob(request).await?.into_inner())

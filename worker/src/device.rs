@@ -52,6 +52,16 @@ pub fn all() -> Vec<Device> {
     }
 }
 
+/// Whether this program can compute there at all.
+///
+/// # Errors
+/// Why not, and what to do.
+pub fn check(device: Device) -> Result<(), String> {
+    let Device::Cuda(index) = device else { return Ok(()) };
+    let count = gpus()?;
+    if index < count { Ok(()) } else { Err(format!("there is no cuda:{index}: this machine has {count} GPUs")) }
+}
+
 /// Loads a model onto a device.
 ///
 /// # Errors
@@ -69,12 +79,17 @@ pub fn load(device: Device, source: Source, options: EngineOptions) -> Result<Bo
             Ok(Box::new(BurnEngine::<Flex>::load(source, Default::default(), name, options, Tuning::CPU)?))
         }
         Device::Cuda(index) => {
-            let count = gpus().map_err(Error::Request)?;
-            if index >= count {
-                return Err(Error::Request(format!("there is no cuda:{index}: this machine has {count} GPUs")));
-            }
+            check(device).map_err(Error::Request)?;
             cuda(index, source, options)
         }
+    }
+}
+
+/// Gives memory that nothing uses back to the device: what a model had that is no more.
+pub fn free_memory(device: Device) {
+    match device {
+        Device::Cpu => {}
+        Device::Cuda(index) => free_cuda(index),
     }
 }
 
@@ -92,6 +107,16 @@ fn cuda(index: usize, source: Source, options: EngineOptions) -> Result<Box<dyn 
     let device = CudaDevice::new(index);
     Ok(Box::new(BurnEngine::<Cuda>::load(source, device, format!("cuda:{index}"), options, Tuning::GPU)?))
 }
+
+#[cfg(feature = "cuda")]
+fn free_cuda(index: usize) {
+    use burn::backend::cuda::{Cuda, CudaDevice};
+    use burn::tensor::backend::Backend;
+    <Cuda as Backend>::memory_cleanup(&CudaDevice::new(index));
+}
+
+#[cfg(not(feature = "cuda"))]
+fn free_cuda(_: usize) {}
 
 #[cfg(not(feature = "cuda"))]
 fn cuda(_: usize, _: Source, _: EngineOptions) -> Result<Box<dyn GradientEngine>, Error> {

@@ -1,20 +1,18 @@
 //! One search on this worker: its pictures and prompts made ready, and its microbatches computed.
 
 use crate::cache::Cache;
-use crate::engine::{self, EncodedText, Gradient, GradientEngine, Microbatch, Moments};
+use crate::engine::{self, EncodedText, GradientEngine, LATENT_CHANNELS, Microbatch, Moments};
 use lora_rates_common::dataset::Image;
 use lora_rates_common::network::{self, Unmatched, open_all};
 use lora_rates_common::noise::{self, Key};
-use lora_rates_common::plan::{self, PlanSample};
+use lora_rates_common::plan::PlanSample;
 use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::spec::SearchSpec;
 use lora_rates_common::tokenizer::{self, Tokenizers, Tokens};
 use lora_rates_common::{picture, tensor_file};
 use std::collections::HashMap;
 use std::path::PathBuf;
-
-/// Channels of a latent.
-const CHANNELS: usize = 4;
+use std::sync::Arc;
 
 /// Why a worker can't work for a search.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +41,9 @@ pub enum Error {
     /// The coordinator asked for what is not there.
     #[error("the coordinator asked for picture {0}, which the search does not have")]
     NoImage(u32),
+    /// The coordinator asked for a picture before it was encoded.
+    #[error("the coordinator asked for {}, which is not encoded yet", .0.display())]
+    NoEncoding(PathBuf),
 }
 
 /// What a worker is busy with before the first step.
@@ -56,10 +57,24 @@ pub struct Progress {
     pub total: usize,
 }
 
+/// Where a picture's file is.
+#[derive(Clone, Debug)]
+pub enum Picture {
+    /// On this machine.
+    File(PathBuf),
+    /// Here.
+    Bytes(Arc<[u8]>),
+}
+
+/// Pictures by their numbers.
+pub type Pictures = HashMap<u32, Picture>;
+
 /// A search that is ready to be computed.
 #[derive(Debug)]
 pub struct Search {
-    spec: SearchSpec,
+    spec: Arc<SearchSpec>,
+    networks: Vec<PathBuf>,
+    cache: Option<Cache>,
     prompts: Vec<Tokens>,
     /// By picture and mirroring; empty if latents are not cached.
     latents: HashMap<(u32, bool), Latents>,
@@ -74,67 +89,110 @@ struct Latents {
 }
 
 impl Search {
-    /// Attaches the networks, encodes pictures and prompts.
+    /// A search whose networks lie in these files. It computes nothing before [`Self::attach`].
     ///
     /// # Errors
-    /// [`Error`].
-    pub fn prepare(
-        engine: &mut dyn GradientEngine,
-        config: &SdxlConfig,
-        cache: Option<&Cache>,
-        spec: SearchSpec,
-        told: &mut dyn FnMut(Progress),
-    ) -> Result<Self, Error> {
-        attach(engine, config, &spec, told)?;
+    /// A caption can't be read.
+    pub fn new(spec: Arc<SearchSpec>, networks: Vec<PathBuf>, cache: Option<Cache>) -> Result<Self, Error> {
         let tokenizers = Tokenizers::new()?;
         let length = spec.options.max_token_length;
         let tokens = |image: &Image| tokenizers.encode(&image.caption, length);
         let prompts = spec.images.iter().map(tokens).collect::<Result<Vec<_>, _>>()?;
-        if !engine.touches_text() {
-            encode_prompts(engine, cache, &spec, &prompts, told)?;
-        }
-        let mut search = Self { spec, prompts, latents: HashMap::new() };
-        if search.spec.options.cache_latents {
-            search.encode_pictures(engine, cache, told)?;
-            engine.release_vae();
-        }
-        Ok(search)
+        Ok(Self { spec, networks, cache, prompts, latents: HashMap::new() })
     }
 
-    /// Loss and gradient of a microbatch under these rates.
+    /// Attaches the networks to the engine's model and encodes the captions.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn gradient(
+    pub fn attach(
         &self,
         engine: &mut dyn GradientEngine,
-        batch: &plan::Microbatch,
-        rates: &[f32],
-    ) -> Result<Gradient, Error> {
-        let batch = self.microbatch(engine, &batch.samples)?;
-        Ok(engine.gradient(&batch, rates, &self.spec.options.loss)?)
+        config: &SdxlConfig,
+        told: &mut dyn FnMut(Progress),
+    ) -> Result<(), Error> {
+        attach(engine, config, &self.spec, &self.networks, told)?;
+        if !engine.touches_text() {
+            encode_prompts(engine, self.cache.as_ref(), &self.spec, &self.prompts, told)?;
+        }
+        Ok(())
     }
 
-    fn microbatch(&self, engine: &mut dyn GradientEngine, samples: &[PlanSample]) -> Result<Microbatch, Error> {
+    /// What the search is made of.
+    pub fn spec(&self) -> &SearchSpec {
+        &self.spec
+    }
+
+    /// Encodes a picture, and keeps what it needs of that.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn encode(
+        &mut self,
+        engine: &mut dyn GradientEngine,
+        number: u32,
+        flip: bool,
+        picture: &Picture,
+    ) -> Result<Moments, Error> {
+        let image = self.image(number)?;
+        let known = self.cache.as_ref().and_then(|cache| cache.moments(image, flip));
+        let moments = match known {
+            Some(moments) => moments,
+            None => {
+                let moments = encode(engine, image, flip, picture)?;
+                self.cache.as_ref().map_or(Ok(()), |cache| cache.keep_moments(image, flip, &moments))?;
+                moments
+            }
+        };
+        self.learn(number, flip, &moments)?;
+        Ok(moments)
+    }
+
+    /// Takes what another worker has encoded.
+    ///
+    /// # Errors
+    /// There is no such picture, or the moments are none of a picture.
+    pub fn learn(&mut self, number: u32, flip: bool, moments: &Moments) -> Result<(), Error> {
+        if self.spec.options.cache_latents {
+            // An image is drawn once in a search, its mirror image apart from it.
+            let sample = u64::from(number) << 1 | u64::from(flip);
+            let key = Key { seed: self.spec.options.seed, step: 0, sample };
+            let latents = draw(self.image(number)?, moments, key)?;
+            self.latents.insert((number, flip), latents);
+        }
+        Ok(())
+    }
+
+    /// A microbatch as the engine takes it. `pictures` has those of the samples if latents are not cached.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn microbatch(
+        &self,
+        engine: &mut dyn GradientEngine,
+        samples: &[PlanSample],
+        pictures: &Pictures,
+    ) -> Result<Microbatch, Error> {
         let mut batch = Microbatch::default();
         for sample in samples {
+            let image = self.image(sample.image)?;
             let place = usize::try_from(sample.image).unwrap_or(usize::MAX);
-            let (Some(image), Some(prompt)) = (self.spec.images.get(place), self.prompts.get(place)) else {
-                return Err(Error::NoImage(sample.image));
-            };
-            let latents = match self.latents.get(&(sample.image, sample.flip)) {
-                Some(latents) => latents.clone(),
-                // A latent encoded for this use alone is drawn for this use alone.
-                None => {
+            let prompt = self.prompts.get(place).ok_or(Error::NoImage(sample.image))?;
+            let latents = match (self.latents.get(&(sample.image, sample.flip)), pictures.get(&sample.image)) {
+                (Some(latents), _) => latents.clone(),
+                // A latent encoded for this use alone is drawn for this use alone. The step after the last there may
+                // be is none of a search's, and wraps only in what a damaged coordinator asks for.
+                (None, Some(picture)) => {
                     let Key { seed, step, sample: id } = sample.noise_key;
-                    let key = Key { seed, step: step + 1, sample: id };
-                    draw(image, &encode(engine, image, sample.flip)?, key)?
+                    let key = Key { seed, step: step.wrapping_add(1), sample: id };
+                    draw(image, &encode(engine, image, sample.flip, picture)?, key)?
                 }
+                (None, None) => return Err(Error::NoEncoding(image.path.clone())),
             };
             let mut noise = noise::latent_noise(sample.noise_key, latents.values.len());
             let offset = self.spec.options.noise_offset;
             if offset > 0.0 {
-                noise::add_by_channel(&mut noise, &noise::noise_offset(sample.noise_key, CHANNELS, offset));
+                noise::add_by_channel(&mut noise, &noise::noise_offset(sample.noise_key, LATENT_CHANNELS, offset));
             }
             (batch.height, batch.width) = (latents.height, latents.width);
             batch.latents.extend(latents.values);
@@ -147,34 +205,9 @@ impl Search {
         Ok(batch)
     }
 
-    fn encode_pictures(
-        &mut self,
-        engine: &mut dyn GradientEngine,
-        cache: Option<&Cache>,
-        told: &mut dyn FnMut(Progress),
-    ) -> Result<(), Error> {
-        let flips: &[bool] = if self.spec.options.flip_aug { &[false, true] } else { &[false] };
-        let total = self.spec.images.len() * flips.len();
-        for (index, image) in (0u32..).zip(&self.spec.images) {
-            for &flip in flips {
-                told(Progress { activity: "encoding pictures", done: self.latents.len(), total });
-                let known = cache.and_then(|cache| cache.moments(image, flip));
-                let moments = match known {
-                    Some(moments) => moments,
-                    None => {
-                        let moments = encode(engine, image, flip)?;
-                        cache.map_or(Ok(()), |cache| cache.keep_moments(image, flip, &moments))?;
-                        moments
-                    }
-                };
-                // An image is drawn once in a search, its mirror image apart from it.
-                let sample = u64::from(index) << 1 | u64::from(flip);
-                let key = Key { seed: self.spec.options.seed, step: 0, sample };
-                self.latents.insert((index, flip), draw(image, &moments, key)?);
-            }
-        }
-        told(Progress { activity: "encoding pictures", done: total, total });
-        Ok(())
+    fn image(&self, number: u32) -> Result<&Image, Error> {
+        let place = usize::try_from(number).unwrap_or(usize::MAX);
+        self.spec.images.get(place).ok_or(Error::NoImage(number))
     }
 }
 
@@ -182,15 +215,15 @@ fn attach(
     engine: &mut dyn GradientEngine,
     config: &SdxlConfig,
     spec: &SearchSpec,
+    paths: &[PathBuf],
     told: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
     told(Progress { activity: "attaching networks", done: 0, total: spec.networks.len() });
     let unmatched = if spec.options.skip_unmatched_keys { Unmatched::Skip } else { Unmatched::Refuse };
-    let paths: Vec<PathBuf> = spec.networks.iter().map(|network| network.path.clone()).collect();
-    let networks = open_all(&paths, config, unmatched)?;
+    let networks = open_all(paths, config, unmatched)?;
     for (network, told) in networks.iter().zip(&spec.networks) {
         if network.sha256 != told.sha256 {
-            return Err(Error::Changed(network.path.clone()));
+            return Err(Error::Changed(told.path.clone()));
         }
     }
     Ok(engine.attach(&networks)?)
@@ -222,9 +255,11 @@ fn encode_prompts(
     Ok(())
 }
 
-fn encode(engine: &mut dyn GradientEngine, image: &Image, flip: bool) -> Result<Moments, Error> {
-    let bytes = picture::read(&image.path)?;
-    let picture = picture::decode(&bytes, &image.path)?;
+fn encode(engine: &mut dyn GradientEngine, image: &Image, flip: bool, picture: &Picture) -> Result<Moments, Error> {
+    let picture = match picture {
+        Picture::File(path) => picture::decode(&picture::read(path)?, &image.path)?,
+        Picture::Bytes(bytes) => picture::decode(bytes, &image.path)?,
+    };
     if picture.dimensions() != image.size {
         return Err(Error::Changed(image.path.clone()));
     }

@@ -60,7 +60,10 @@ impl Error {
     /// Whether the command line is to blame.
     pub(crate) fn is_usage(&self) -> bool {
         match self {
-            Self::Connect(error) => !matches!(error, connect::Error::Connect { .. } | connect::Error::File { .. }),
+            Self::Connect(error) => {
+                use connect::Error::{Certificates, Connect, File};
+                !matches!(error, Connect { .. } | File { .. } | Certificates { .. })
+            }
             Self::Unknown(_) | Self::Ambiguous { .. } => true,
             Self::Status(_) | Self::Answer(_) | Self::Upload { .. } => false,
         }
@@ -77,7 +80,7 @@ impl Error {
             Self::Status(status) => {
                 matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Aborted | Code::Cancelled)
             }
-            Self::Connect(connect::Error::Connect { .. }) => true,
+            Self::Connect(error) => error.is_passing(),
             _ => false,
         }
     }

@@ -72,7 +72,7 @@ async fn prepare(settings: Settings) -> Result<Ready, Failure> {
     let seed = settings.seed.or(plan.seed()).unwrap_or_else(new_seed);
     let name = settings.name.clone();
     let opened = spawn_blocking(move || {
-        let devices = if settings.devices.is_empty() { device::all() } else { settings.devices.clone() };
+        let devices = devices(&settings)?;
         let model = inputs::open_model(&settings)?;
         inputs::open(&settings, seed, &model).map(|inputs| (inputs, devices))
     });
@@ -90,6 +90,20 @@ async fn prepare(settings: Settings) -> Result<Ready, Failure> {
         note(&format!("going on at step {step} of {steps}"));
     }
     Ok(Ready { spec, status, local, devices })
+}
+
+/// Where the model is computed; all of it is there.
+///
+/// # Errors
+/// One that was asked for is not.
+pub(crate) fn devices(settings: &Settings) -> Result<Vec<Device>, Failure> {
+    if settings.devices.is_empty() {
+        return Ok(device::all());
+    }
+    for &wanted in &settings.devices {
+        device::check(wanted).map_err(|why| anyhow!("--device {wanted}: {why}"))?;
+    }
+    Ok(settings.devices.clone())
 }
 
 /// `cuda:0`, `2 workers: cuda:0 and cuda:1`.

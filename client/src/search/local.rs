@@ -5,7 +5,7 @@ use crate::progress::note;
 use crate::remote::Remote;
 use anyhow::Context as _;
 use lora_rates_coordinator::{Coordinator, Error, Options};
-use lora_rates_proto::connect;
+use lora_rates_proto::connect::plain;
 use lora_rates_worker::device::Device;
 use lora_rates_worker::session;
 use std::path::Path;
@@ -54,7 +54,7 @@ impl Local {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
         let channel = endpoint.connect().await.context("can't reach the coordinator of this process")?;
         // If that connection ever breaks, there is nothing to wait for.
-        let remote = Remote::over(connect::plain(channel.clone()), Duration::ZERO);
+        let remote = Remote::over(plain(channel.clone()), Duration::ZERO);
         Ok(Self { channel, remote, stop, serving })
     }
 
@@ -71,9 +71,14 @@ impl Local {
                 [_] => "this machine".to_owned(),
                 _ => format!("worker {} on {device}", number + 1),
             };
-            let (channel, options) = (self.channel.clone(), session::Options { name: name.clone(), device });
+            let options = session::Options {
+                name: name.clone(),
+                device,
+                coordinator: session::Coordinator::Channel(plain(self.channel.clone())),
+                files: session::Files::Local,
+            };
             sessions.spawn(async move {
-                match session::run(channel, options).await {
+                match session::run(options, std::future::pending()).await {
                     Ok(()) => (name, "it was sent away".to_owned()),
                     Err(error) => (name, error.to_string()),
                 }

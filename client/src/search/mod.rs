@@ -16,7 +16,7 @@ mod tests;
 
 pub(crate) use elsewhere::{describe, explained};
 pub(crate) use follow::{OnInterrupt, follow};
-pub(crate) use here::on;
+pub(crate) use here::{devices, on};
 pub(crate) use record::Record;
 pub use results::Outcome;
 pub(crate) use results::{Place, Results, lines};

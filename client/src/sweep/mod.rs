@@ -16,14 +16,13 @@ use crate::progress::note;
 use crate::remote::{Remote, upload};
 use crate::search::inputs::{self, Inputs};
 use crate::search::local::{Local, Workers};
-use crate::search::{block_on, describe, on};
+use crate::search::{block_on, describe, devices, on};
 use crate::settings::{self, Settings};
 use anyhow::{Context as _, anyhow};
 use follow::{End, follow};
 use grid::Point;
 use lora_rates_common::convert::SearchStatus;
 use lora_rates_common::spec::SearchSpec;
-use lora_rates_worker::device;
 use rows::{Row, mark_front};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -157,7 +156,7 @@ async fn start(settings: Settings, axes: &Axes) -> Result<Started, Failure> {
             Some(model) => model,
             None => inputs::open_model(&to_open)?,
         };
-        let devices = if to_open.devices.is_empty() { device::all() } else { to_open.devices.clone() };
+        let devices = devices(&to_open)?;
         let seed = axes.seeds.first().copied().unwrap_or_default();
         let Inputs { spec: base, report } = inputs::open(&to_open, seed, &model)?;
         let names: Vec<String> = base.networks.iter().map(|network| network.name.clone()).collect();

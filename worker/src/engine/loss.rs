@@ -8,6 +8,8 @@ use lora_rates_common::diffusion::{LossOptions, NoiseSchedule};
 pub struct Judged {
     /// Mean squared error of each sample.
     pub mse: Vec<f64>,
+    /// Factor times error of each sample, its weight in the factor.
+    pub losses: Vec<f64>,
     /// Mean over the samples of factor times error.
     pub loss: f64,
     /// Gradient of `loss` by the prediction, in its shape.
@@ -39,7 +41,8 @@ pub fn judge(batch: &Microbatch, options: &LossOptions, prediction: &[f32]) -> R
     let schedule = NoiseSchedule::sdxl();
     let samples = batch.timesteps.len();
     let size = (prediction.len() / samples.max(1)).max(1);
-    let mut judged = Judged { mse: Vec::new(), loss: 0.0, grad: Vec::with_capacity(prediction.len()) };
+    let mut judged =
+        Judged { mse: Vec::new(), losses: Vec::new(), loss: 0.0, grad: Vec::with_capacity(prediction.len()) };
     for (sample, timestep) in batch.timesteps.iter().enumerate() {
         let range = sample * size..(sample + 1) * size;
         let parts = (prediction.get(range.clone()), batch.latents.get(range.clone()), batch.noise.get(range));
@@ -61,6 +64,7 @@ pub fn judge(batch: &Microbatch, options: &LossOptions, prediction: &[f32]) -> R
         let slope = 2.0 * factor / (size as f64 * samples as f64);
         judged.grad.extend(differences.iter().map(|d| (slope * d) as f32));
         judged.loss += factor * mse / samples as f64;
+        judged.losses.push(factor * mse);
         judged.mse.push(mse);
     }
     Ok(judged)

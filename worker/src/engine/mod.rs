@@ -10,6 +10,10 @@ use lora_rates_common::picture::Pixels;
 use lora_rates_common::sdxl::config::LATENT_SCALE;
 use lora_rates_common::spec::Precision;
 use lora_rates_common::tokenizer::Tokens;
+use std::ops::Range;
+
+/// Channels of a latent.
+pub const LATENT_CHANNELS: usize = 4;
 
 /// Why an engine could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,9 @@ pub enum Error {
     /// The device gave up.
     #[error("the device failed: {0}")]
     Device(String),
+    /// The device has too little memory for what it was asked. With fewer samples at once it may succeed.
+    #[error("the device is out of memory: {0}")]
+    OutOfMemory(String),
     /// The model's output is not a number.
     #[error(
         "the model's prediction is not finite at timestep {timestep} (sample {sample} of the microbatch): with \
@@ -40,6 +47,21 @@ pub enum Error {
         /// Its timestep.
         timestep: u32,
     },
+}
+
+/// What the device's libraries say when memory runs out: CubeCL, the CUDA driver, Rust's allocator.
+const NO_MEMORY: [&str; 6] =
+    ["out of memory", "out_of_memory", "outofmemory", "buffertoobig", "can't allocate buffer", "memory allocation of"];
+
+impl Error {
+    /// What a failure of the device in these words means.
+    pub fn of_device(words: impl Into<String>) -> Self {
+        let words = words.into();
+        let lower = words.to_lowercase();
+        // The rest is a backtrace.
+        let first = || words.lines().next().unwrap_or_default().to_owned();
+        if NO_MEMORY.iter().any(|sign| lower.contains(sign)) { Self::OutOfMemory(first()) } else { Self::Device(words) }
+    }
 }
 
 /// Samples of one bucket, computed together. All pixels, channels and tokens are in row-major order.
@@ -68,6 +90,22 @@ impl Microbatch {
     pub fn shown<'a>(&'a self, noisy: &'a [f32]) -> Shown<'a> {
         let Self { height, width, timesteps, prompts, time_ids, .. } = self;
         Shown { height: *height, width: *width, noisy, timesteps, prompts, time_ids }
+    }
+
+    /// Some of its samples; those that are not there are left out.
+    pub fn part(&self, samples: Range<usize>) -> Self {
+        let size = self.latents.len() / self.timesteps.len().max(1);
+        let numbers = samples.start * size..samples.end * size;
+        Self {
+            height: self.height,
+            width: self.width,
+            latents: cut(&self.latents, numbers.clone()),
+            noise: cut(&self.noise, numbers),
+            timesteps: cut(&self.timesteps, samples.clone()),
+            prompts: cut(&self.prompts, samples.clone()),
+            time_ids: cut(&self.time_ids, samples.clone()),
+            loss_weights: cut(&self.loss_weights, samples),
+        }
     }
 
     /// Checks that all parts speak of the same samples.
@@ -99,6 +137,10 @@ impl Microbatch {
         }
         Ok(())
     }
+}
+
+fn cut<T: Clone>(all: &[T], range: Range<usize>) -> Vec<T> {
+    all.iter().skip(range.start).take(range.len()).cloned().collect()
 }
 
 /// What the model is shown.
@@ -219,6 +261,21 @@ pub trait GradientEngine: Send {
     /// # Errors
     /// [`Error`]; the engine stays usable.
     fn gradient(&mut self, batch: &Microbatch, rates: &[f32], options: &LossOptions) -> Result<Gradient, Error>;
+
+    /// The loss of each sample under these rates, without gradient: factor times error times the sample's weight.
+    ///
+    /// # Errors
+    /// [`Error`]; the engine stays usable.
+    fn losses(&mut self, batch: &Microbatch, rates: &[f32], options: &LossOptions) -> Result<Vec<f64>, Error> {
+        // The channels of a latent, which every engine has.
+        batch.validate(LATENT_CHANNELS)?;
+        let noisy = loss::noisy(batch)?;
+        let prediction = self.predict(&batch.shown(&noisy), rates)?;
+        Ok(loss::judge(batch, options, &prediction)?.losses)
+    }
+
+    /// Gives memory that nothing uses back to the device.
+    fn free_memory(&mut self) {}
 }
 
 /// How a model is computed.

@@ -99,7 +99,7 @@ impl<B: Backend> GradientEngine for BurnEngine<B> {
     }
 
     fn synchronize(&mut self) -> Result<(), Error> {
-        B::sync(&self.device).map_err(|e| Error::Device(e.to_string()))
+        B::sync(&self.device).map_err(|e| Error::of_device(e.to_string()))
     }
 
     fn encode(&mut self, pixels: &Pixels) -> Result<Moments, Error> {
@@ -141,6 +141,10 @@ impl<B: Backend> GradientEngine for BurnEngine<B> {
     fn gradient(&mut self, batch: &Microbatch, rates: &[f32], options: &LossOptions) -> Result<Gradient, Error> {
         gradient::gradient(self, batch, rates, options)
     }
+
+    fn free_memory(&mut self) {
+        B::memory_cleanup(&self.device);
+    }
 }
 
 fn dtype(precision: Precision) -> DType {
@@ -152,6 +156,6 @@ fn dtype(precision: Precision) -> DType {
 
 /// All elements of a tensor on the host, in f32.
 fn read<B: Backend, const D: usize>(x: burn::tensor::Tensor<B, D>) -> Result<Vec<f32>, Error> {
-    let data = x.try_into_data().map_err(|e| Error::Device(e.to_string()))?;
+    let data = x.try_into_data().map_err(|e| Error::of_device(e.to_string()))?;
     data.convert::<f32>().into_vec().map_err(|e| Error::Device(format!("{e:?}")))
 }

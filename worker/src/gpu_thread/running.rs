@@ -1,0 +1,157 @@
+//! The search that is worked for.
+
+use super::model::{Model, guarded};
+use super::{Command, Error, Task, Told, memory_words, progress};
+use crate::encoding;
+use crate::engine::{self, GradientEngine, Microbatch};
+use crate::parts::Parts;
+use crate::search::{Pictures, Search};
+use lora_rates_common::convert::{Evaluate, Evaluated, Gradient, Lease, Progress, Rates};
+use lora_rates_common::plan::PlanSample;
+use std::sync::Arc;
+
+/// A search that is prepared.
+pub(super) struct Running {
+    pub(super) task: Arc<Task>,
+    search: Search,
+    rates: Option<Rates>,
+    parts: Parts,
+    /// The VAE is on the device, and is not needed for what comes next.
+    vae: bool,
+}
+
+impl Running {
+    pub(super) fn new(task: Arc<Task>, search: Search) -> Self {
+        Self { task, search, rates: None, parts: Parts::default(), vae: false }
+    }
+
+    /// Does what is asked of this search.
+    pub(super) fn obey(
+        &mut self,
+        model: &mut Model,
+        command: Command,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<Option<Told>, Error> {
+        match command {
+            Command::Rates(rates) => {
+                self.rates = Some(rates);
+                Ok(None)
+            }
+            Command::Encode { encode, picture, asked } => {
+                self.vae = true;
+                let moments = self.search.encode(model.engine()?.0, encode.image, encode.flip, &picture)?;
+                let bytes = Some(encoding::to_bytes(&moments));
+                Ok(Some(Told::Encoded { encode, bytes, asked }))
+            }
+            Command::Learn { encode, moments } => {
+                self.search.learn(encode.image, encode.flip, &moments)?;
+                Ok(None)
+            }
+            Command::Lease(lease, pictures) => self.gradient(model, lease, &pictures, tell),
+            Command::Evaluate(evaluate, pictures) => self.losses(model, evaluate, &pictures, tell).map(Some),
+            Command::Prepare(_) | Command::Release(_) => Ok(None),
+        }
+    }
+
+    /// A lease of a step whose rates were replaced since is stale: nobody waits for it.
+    fn gradient(
+        &mut self,
+        model: &mut Model,
+        lease: Lease,
+        pictures: &Pictures,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<Option<Told>, Error> {
+        let Lease { search_id, step, microbatch, batch } = lease;
+        let Some(rates) = self.rates.clone().filter(|rates| rates.step == step) else { return Ok(None) };
+        let batch = self.microbatch(model, &batch.samples, pictures)?;
+        let options = self.task.spec.options.loss;
+        let mut parts = self.parts;
+        let result = parts.gradient(
+            &batch,
+            |part| self.attempt(model, |engine| engine.gradient(part, &rates.rates, &options)),
+            |size| self.halved(size, tell),
+        );
+        self.parts = parts;
+        let result = result.map_err(|error| described(error, model, &batch))?;
+        let (mse, loss, gradient) = (result.mse, result.loss, result.grad);
+        Ok(Some(Told::Gradient(Gradient { search_id, step, microbatch, mse, loss, gradient })))
+    }
+
+    fn losses(
+        &mut self,
+        model: &mut Model,
+        evaluate: Evaluate,
+        pictures: &Pictures,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<Told, Error> {
+        let Evaluate { search_id, step, item, rates, batch } = evaluate;
+        let batch = self.microbatch(model, &batch.samples, pictures)?;
+        let options = self.task.spec.options.loss;
+        // Without gradient more samples fit: what is found here says nothing of the search's other microbatches.
+        let mut parts = self.parts;
+        let losses = parts.losses(
+            &batch,
+            |part| self.attempt(model, |engine| engine.losses(part, &rates, &options)),
+            |size| self.halved(size, tell),
+        );
+        let losses = losses.map_err(|error| described(error, model, &batch))?;
+        Ok(Told::Evaluated(Evaluated { search_id, step, item, losses }))
+    }
+
+    fn microbatch(
+        &mut self,
+        model: &mut Model,
+        samples: &[PlanSample],
+        pictures: &Pictures,
+    ) -> Result<Microbatch, Error> {
+        let (engine, _) = model.engine()?;
+        if self.vae && self.task.spec.options.cache_latents {
+            engine.release_vae();
+        }
+        self.vae = false;
+        Ok(self.search.microbatch(engine, samples, pictures)?)
+    }
+
+    /// Computes a part. Where memory ran out, the engine is made fit for a smaller one.
+    fn attempt<T>(
+        &self,
+        model: &mut Model,
+        compute: impl FnOnce(&mut dyn GradientEngine) -> Result<T, engine::Error>,
+    ) -> Result<T, engine::Error> {
+        let (engine, _) = model.engine().map_err(|error| engine::Error::Device(error.to_string()))?;
+        let (error, panicked) = match guarded(|| compute(&mut *engine)) {
+            Ok(result) => return Ok(result),
+            Err(failure) => failure,
+        };
+        if matches!(error, engine::Error::OutOfMemory(_)) {
+            if panicked {
+                tracing::warn!("the device's libraries gave up; the model is loaded again");
+                let again = model.reload().and_then(|()| {
+                    let (engine, config) = model.engine()?;
+                    Ok(self.search.attach(engine, config, &mut |_| ())?)
+                });
+                again.map_err(|error| engine::Error::Device(error.to_string()))?;
+            } else {
+                engine.free_memory();
+            }
+        }
+        Err(error)
+    }
+
+    fn halved(&self, size: usize, tell: &mut dyn FnMut(Progress)) {
+        let words = format!("out of GPU memory: microbatches are computed in parts of {size}");
+        tracing::warn!("{words}");
+        tell(progress(&self.task.search_id, &words, 0, 0));
+    }
+}
+
+/// Says what did not fit where memory ran out for a single sample.
+fn described(error: engine::Error, model: &Model, batch: &Microbatch) -> Error {
+    let engine::Error::OutOfMemory(words) = error else { return error.into() };
+    let (width, height, samples) = (8 * batch.width, 8 * batch.height, batch.timesteps.len());
+    Error::OutOfMemory(format!(
+        "out of GPU memory for a single sample of {width} x {height} pixels (of a microbatch of {samples}): {words}{}; \
+         try --gradient_checkpointing, --mixed_precision bf16, a smaller --resolution or fewer networks",
+        memory_words(model.device()),
+    ))
+}
