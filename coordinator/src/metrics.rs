@@ -246,9 +246,14 @@ impl Metrics {
         self.blob_bytes.set(integer(bytes));
     }
 
-    /// So many connections are open.
-    pub fn connections(&self, count: u64) {
-        self.connections.set(integer(count));
+    /// A connection was accepted.
+    pub fn connected(&self) {
+        self.connections.inc();
+    }
+
+    /// A connection that was accepted is closed.
+    pub fn disconnected(&self) {
+        self.connections.dec();
     }
 
     /// A caller was turned away.
