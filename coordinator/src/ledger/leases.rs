@@ -125,9 +125,9 @@ impl Leases {
     }
 
     fn computed_by_fewest(&self, worker: WorkerId) -> Option<usize> {
-        let open = self.entries.iter().enumerate().filter(|(_, it)| !it.done && it.holders > 0);
-        let fewest = open.filter(|(at, _)| self.may_have(worker, *at)).min_by_key(|(_, it)| it.holders);
-        fewest.map(|(at, _)| at)
+        let holders = |at: &usize| self.entries.get(*at).map_or(0, |it| if it.done { 0 } else { it.holders });
+        let open = self.held.values().flatten().copied().filter(|at| holders(at) > 0 && self.may_have(worker, *at));
+        open.min_by_key(holders)
     }
 
     fn may_have(&self, worker: WorkerId, at: usize) -> bool {
