@@ -30,6 +30,12 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A file that should hold certificates.
+    #[error("--tls-ca: {} holds no certificate in PEM form", path.display())]
+    NotPem {
+        /// The file.
+        path: PathBuf,
+    },
     /// A token that no header can hold.
     #[error("{} holds no token: it must be one line of printable ASCII characters", path.display())]
     Token {
@@ -47,6 +53,14 @@ pub enum Error {
     /// A certificate without key, or the other way round.
     #[error("--tls-cert and --tls-key go together: give both or neither")]
     HalfIdentity,
+    /// Certificates or a key that are none.
+    #[error("the certificates for {url} can't be used: {reason}")]
+    Certificates {
+        /// The address.
+        url: String,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// The coordinator can't be reached, or its certificate is not one that is trusted.
     #[error("can't connect to {url}: {reason}")]
     Connect {
@@ -55,6 +69,14 @@ pub enum Error {
         /// All that is known of why.
         reason: String,
     },
+}
+
+impl Error {
+    /// Whether the same may succeed in a moment.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Connect { .. })
+    }
 }
 
 /// Who is spoken to, and who speaks.
@@ -161,7 +183,9 @@ pub async fn connect(url: &str, access: &Access) -> Result<Connection, Error> {
         .keep_alive_while_idle(true);
     let token = token(access)?;
     if tls {
-        endpoint = endpoint.tls_config(tls_config(access)?).map_err(|error| refused(url, &error))?;
+        endpoint = endpoint
+            .tls_config(tls_config(access)?)
+            .map_err(|error| Error::Certificates { url: url.to_owned(), reason: causes(&error) })?;
     } else {
         let options = [("--tls-ca", &access.tls_ca), ("--tls-cert", &access.tls_cert), ("--tls-key", &access.tls_key)];
         let given = options.into_iter().find(|(_, file)| file.is_some()).map(|(option, _)| option);
@@ -174,8 +198,12 @@ pub async fn connect(url: &str, access: &Access) -> Result<Connection, Error> {
     Ok(InterceptedService::new(channel, Bearer(token)))
 }
 
-/// All of an error's causes in one line.
 fn refused(url: &str, error: &dyn std::error::Error) -> Error {
+    Error::Connect { url: url.to_owned(), reason: causes(error) }
+}
+
+/// All of an error's causes in one line.
+fn causes(error: &dyn std::error::Error) -> String {
     let mut reason = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -185,7 +213,7 @@ fn refused(url: &str, error: &dyn std::error::Error) -> Error {
         }
         cause = error.source();
     }
-    Error::Connect { url: url.to_owned(), reason }
+    reason
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
@@ -193,9 +221,16 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn tls_config(access: &Access) -> Result<ClientTlsConfig, Error> {
-    let mut config = ClientTlsConfig::new();
+    let mut config = ClientTlsConfig::new().timeout(CONNECT);
     config = match &access.tls_ca {
-        Some(path) => config.ca_certificate(Certificate::from_pem(read(path)?)),
+        Some(path) => {
+            let pem = read(path)?;
+            // TLS would take it without a word, and then trust nobody.
+            if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+                return Err(Error::NotPem { path: path.clone() });
+            }
+            config.ca_certificate(Certificate::from_pem(pem))
+        }
         None => config.with_native_roots(),
     };
     match (&access.tls_cert, &access.tls_key) {
