@@ -47,7 +47,7 @@ fn of_files(networks: [&[u8]; 2], picture: &[u8]) -> SearchSpec {
 async fn blobs_come_and_go_in_chunks_and_a_broken_transfer_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let running = start(service(folder.path())).await;
-    let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at * at % 251) as u8).collect();
+    let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at.wrapping_mul(at) % 251) as u8).collect();
     let key: v1::BlobKey = (&file_key(&content)).into();
     let mut raw = BlobServiceClient::connect(running.address.clone()).await.unwrap();
     let start_at = |offset| Part::Start(BlobStart { blob: Some(key.clone()), size: content.len() as u64, offset });

@@ -119,7 +119,7 @@ async fn workers_are_listed_in_pages_with_what_they_do() {
         for worker in page.workers {
             assert_eq!((worker.device.as_str(), worker.search_id.as_str()), ("none", id.as_str()));
             assert_eq!((worker.state(), worker.memory.unwrap().free), (WorkerState::Working, 4));
-            assert!(worker.idle_ms.is_some() && worker.silent_ms < 5_000 && worker.refused == 0, "{worker:?}");
+            assert!(worker.idle_ms.is_some() && worker.silent_ms < 5_000 && worker.joined_ms > 0, "{worker:?}");
             names.push(worker.name);
         }
         token = page.next_page_token;
