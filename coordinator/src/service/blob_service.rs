@@ -48,10 +48,7 @@ impl BlobService for BlobApi {
         Ok(Response::new(StatBlobResponse { complete, received }))
     }
 
-    async fn put_blob(
-        &self,
-        request: Request<Streaming<PutBlobRequest>>,
-    ) -> Result<Response<PutBlobResponse>, Status> {
+    async fn put_blob(&self, request: Request<Streaming<PutBlobRequest>>) -> Result<Response<PutBlobResponse>, Status> {
         let (_, extensions, mut stream) = request.into_parts();
         check_role(&extensions, None)?;
         let Some(Part::Start(start)) = next(&mut stream).await? else {
@@ -113,5 +110,28 @@ async fn next(stream: &mut Streaming<PutBlobRequest>) -> Result<Option<Part>, St
         None => Ok(None),
         Some(PutBlobRequest { part: Some(part) }) => Ok(Some(part)),
         Some(PutBlobRequest { part: None }) => Err(bad_field("part", "part is missing")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_workers_put_encodings_and_nobody_unknown_does_anything() {
+        let of = |role: Option<Role>| {
+            let mut extensions = Extensions::default();
+            role.map(|role| extensions.insert(role));
+            extensions
+        };
+        let (file, encoding) = (BlobKey::File(String::new()), BlobKey::Encoding(String::new()));
+        for role in [Role::Client, Role::Worker, Role::Anyone] {
+            assert!(check_role(&of(Some(role)), None).is_ok());
+            assert!(check_role(&of(Some(role)), Some(&file)).is_ok());
+            assert_eq!(check_role(&of(Some(role)), Some(&encoding)).is_ok(), role != Role::Client);
+        }
+        for puts in [None, Some(&file), Some(&encoding)] {
+            assert_eq!(check_role(&of(None), puts).unwrap_err().code(), tonic::Code::PermissionDenied);
+        }
     }
 }

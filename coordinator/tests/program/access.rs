@@ -237,6 +237,44 @@ async fn https_at_a_port_without_tls_says_that_it_can_not_connect() {
     assert!(error.to_string().starts_with("can't connect to https://localhost"), "{error}");
 }
 
+#[tokio::test]
+async fn callers_hear_what_is_wrong_with_their_own_options() {
+    let setup = Setup::new();
+    std::fs::write(setup.file("two"), "client anna 0123456789abcdef").unwrap();
+    let ca = || Access { tls_ca: Some(setup.ours.file()), ..Access::default() };
+    let token = |name| Access { token_file: Some(setup.file(name)), ..Access::default() };
+    let half = Access { tls_cert: Some(setup.ours.member("client").cert), ..Access::default() };
+    let no_pem = Access { tls_ca: Some(setup.file("tokens")), ..Access::default() };
+    let cases = [
+        ("localhost:50051", Access::default(), "give one like http://host:50051"),
+        ("ftp://localhost", Access::default(), "is no address of a coordinator"),
+        ("http://localhost:1", ca(), "--tls-ca needs an https:// address"),
+        ("http://coordinator.example:1", token("client"), "--token-file needs an https:// address"),
+        ("http://192.168.1.1:1", token("client"), "--token-file needs an https:// address"),
+        ("https://localhost:1", half, "--tls-cert and --tls-key go together"),
+        ("https://localhost:1", token("missing"), "can't read"),
+        ("https://localhost:1", token("two"), "holds no token"),
+        ("https://localhost:1", no_pem, "holds no certificate"),
+        ("http://localhost:1", token("client"), "can't connect to http://localhost:1"),
+        ("https://localhost:1", ca(), "refused"),
+    ];
+    for (url, access, part) in cases {
+        let error = connect::connect(url, &access).await.map(drop).unwrap_err().to_string();
+        assert!(error.contains(part), "{url}: {error}");
+        assert!(!error.contains("0123456789abcdef") && !error.contains(CLIENT), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn callers_do_not_wait_for_ever_for_a_handshake() {
+    let setup = Setup::new();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", silent.local_addr().unwrap().port());
+    let connecting = tokio::time::timeout(PATIENCE, async { connect::connect(&url, &setup.access(None, None)).await });
+    let error = connecting.await.expect("it gives up").map(drop).unwrap_err();
+    assert!(matches!(error, connect::Error::Connect { .. }), "{error}");
+}
+
 /// Nothing in it that only the coordinator knows.
 #[track_caller]
 fn nothing_revealed(setup: &Setup, text: &str) {
