@@ -4,6 +4,7 @@ mod cluster;
 mod phases;
 mod random;
 mod simulation;
+mod speed;
 mod truth;
 mod world;
 
@@ -11,6 +12,7 @@ use super::*;
 use crate::testing::{compute, spec, trajectory};
 use cluster::Cluster;
 use lora_rates_common::convert::{Gradient, Lease, PrepareProgress, Rates, StepRecord};
+use lora_rates_common::dataset::Image;
 use std::collections::VecDeque;
 
 const A: WorkerId = WorkerId::new(1);
