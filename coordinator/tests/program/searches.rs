@@ -156,7 +156,10 @@ fn largest(folder: &Path) -> u64 {
 async fn transfers_go_on_where_a_kill_ended_them() {
     let folder = tempfile::tempdir().unwrap();
     let (data, source, copy) = (folder.path().join("data"), folder.path().join("source"), folder.path().join("copy"));
-    let bytes: Vec<u8> = (0..96_u32 << 18).flat_map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let mut bytes = vec![0; 96 << 20];
+    for (at, page) in (0_u32..).zip(bytes.chunks_mut(4096)) {
+        page[..4].copy_from_slice(&at.to_le_bytes());
+    }
     std::fs::write(&source, &bytes).unwrap();
     let mut process = Process::start(&["--data-dir", text(&data)]);
 
