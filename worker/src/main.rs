@@ -25,6 +25,7 @@ const END: Duration = Duration::from_secs(1);
 /// once. Exit status: 0 when it was told to leave, 1 when it can't work, 2 when the options make no sense.
 #[derive(Parser)]
 #[command(
+    name = "worker",
     version,
     after_help = "Example:\n  worker --coordinator https://coordinator:50051 --tls-ca ca.pem --token-file token \\\n         \
                   --model-dir /models --device cuda:0"
