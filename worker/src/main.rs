@@ -57,7 +57,7 @@ struct Args {
     health_listen: Option<SocketAddr>,
 
     /// What is logged to stderr: error, warn, info, debug or trace, or a filter of tracing's such as info,h2=debug
-    #[arg(long, env = "LORA_RATES_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "LORA_RATES_LOG", default_value = "info", value_name = "FILTER", value_parser = filter)]
     log: EnvFilter,
 
     #[command(flatten)]
@@ -110,6 +110,11 @@ async fn work(args: Args) -> ExitCode {
         Err(error @ (Error::Connect(_) | Error::Models(_) | Error::Cache(_))) => failed(2, &error.to_string()),
         Err(error) => failed(1, &error.to_string()),
     }
+}
+
+/// Not `FromStr`, which passes over what makes no sense.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    EnvFilter::builder().parse(text).map_err(|error| error.to_string())
 }
 
 fn failed(code: u8, error: &str) -> ExitCode {
