@@ -1,5 +1,6 @@
 //! How a command ends when it does not end well.
 
+use crate::remote;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ pub enum Failure {
     Usage(anyhow::Error),
     /// A file, a device or a peer failed: exit code 1.
     Run(anyhow::Error),
-    /// The user interrupted the command, which has saved its state: exit code 130.
+    /// The user interrupted the command, which has saved its state, or detached from a search: exit code 130.
     Interrupted,
 }
 
@@ -32,7 +33,11 @@ impl Failure {
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Run(error.into())
+        let error = error.into();
+        match error.downcast_ref::<remote::Error>().is_some_and(remote::Error::is_usage) {
+            true => Self::Usage(error),
+            false => Self::Run(error),
+        }
     }
 }
 

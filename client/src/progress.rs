@@ -5,7 +5,7 @@ mod meter;
 pub use meter::Meter;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lora_rates_common::convert::{PrepareProgress, StepRecord};
+use lora_rates_common::convert::{PrepareProgress, StepRecord, Validation};
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,32 @@ impl Progress {
         }
     }
 
+    /// How many workers are at it now.
+    pub fn workers(&mut self, workers: u32) {
+        self.meter.workers(workers);
+        if let Shown::Bar(bar) = &self.shown
+            && self.meter.has_begun()
+        {
+            bar.set_message(self.meter.to_string());
+        }
+    }
+
+    /// The held-out pictures were measured. `best`: no earlier loss was lower.
+    pub fn validation(&mut self, validation: &Validation, best: bool) {
+        self.meter.held_out(validation.loss, validation.standard_error);
+        match &self.shown {
+            Shown::Bar(bar) => bar.set_message(self.meter.to_string()),
+            Shown::Lines { .. } => {
+                let Validation { step, loss, standard_error, .. } = validation;
+                let best = if best { ", the best so far" } else { "" };
+                note(&format!(
+                    "step {step}/{}: held-out loss {loss:.5} ± {standard_error:.5}{best}",
+                    self.meter.total()
+                ));
+            }
+        }
+    }
+
     /// A step that was just made.
     pub fn step(&mut self, record: &StepRecord) {
         self.meter.add(record, Instant::now());
@@ -88,7 +114,9 @@ impl Progress {
     pub fn finish(self) {
         if let Shown::Bar(bar) = self.shown {
             bar.finish_and_clear();
-            note(&format!("step {}/{}: {}", bar.position(), self.meter.total(), self.meter));
+            if self.meter.has_begun() {
+                note(&format!("step {}/{}: {}", bar.position(), self.meter.total(), self.meter));
+            }
         }
     }
 }

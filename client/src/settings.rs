@@ -7,6 +7,7 @@ mod tests;
 
 pub use error::Error;
 
+use crate::remote::Target;
 use lora_rates_common::dataset::DatasetOptions;
 use lora_rates_common::dataset::buckets::BucketOptions;
 use lora_rates_common::diffusion::{LossOptions, TIMESTEPS};
@@ -17,13 +18,13 @@ use lora_rates_common::tokenizer::TokenLength;
 use lora_rates_worker::device::Device;
 use std::path::PathBuf;
 
-/// A search to be run on this machine.
+/// A search to be run, on this machine or by a coordinator.
 ///
 /// The defaults are those of the command line; `model`, `networks` and `dataset.train_data_dir` have none and must be
 /// set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// A single-file checkpoint or a diffusers folder.
+    /// A single-file checkpoint or a diffusers folder; with a coordinator the path below its workers' model folder.
     pub model: PathBuf,
     /// Another VAE than the checkpoint's.
     pub vae: Option<PathBuf>,
@@ -37,8 +38,14 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Passes over all pictures; if given, they decide the number of steps.
     pub max_train_epochs: Option<u64>,
-    /// Where the model is computed; none: on the first GPU, else on the CPU.
-    pub device: Option<Device>,
+    /// Where the model is computed, a worker for each; none: on all GPUs, else on the CPU.
+    pub devices: Vec<Device>,
+    /// Who searches; none: this process.
+    pub coordinator: Option<Target>,
+    /// Name in the coordinator's lists.
+    pub name: String,
+    /// Tell of everything that happens as JSON, a line each, on standard output.
+    pub json: bool,
     /// Folder for the results. It is made if it is missing.
     pub output_dir: PathBuf,
     /// Name of the results.
@@ -73,7 +80,10 @@ impl Default for Settings {
             options: default_options(),
             seed: None,
             max_train_epochs: None,
-            device: None,
+            devices: Vec::new(),
+            coordinator: None,
+            name: "rates".to_owned(),
+            json: false,
             output_dir: PathBuf::from("./output"),
             output_name: "rates".to_owned(),
             save_every_n_steps: None,

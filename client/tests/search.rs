@@ -135,3 +135,36 @@ fn a_state_folder_of_someone_else_is_left_alone() {
     }
     assert_eq!(fs::read_dir(bench.path("out/rates-state")).unwrap().count(), 1);
 }
+
+#[test]
+fn two_workers_make_the_same_steps_as_one() {
+    let bench = Bench::new();
+    let options = ["--train_batch_size", "1", "--gradient_accumulation_steps", "3", "--output_name"];
+    succeed(bench.search(&[&options[..], &["one"]].concat()));
+    for devices in [&["--device", "cpu,cpu"][..], &["--device", "cpu", "--device", "cpu"]] {
+        let output = succeed(bench.search(&[&options[..], &["two"], devices].concat()));
+        let said = stderr(&output);
+        assert!(said.contains("on 2 workers: cpu, cpu"), "{said}");
+        assert_eq!(bench.written("out/one.safetensors"), bench.written("out/two.safetensors"));
+        assert_eq!(bench.json("out/one.json")["history"], bench.json("out/two.json")["history"]);
+    }
+}
+
+#[test]
+fn json_lines_tell_all_that_happens_and_nothing_else() {
+    let bench = Bench::new();
+    let output = succeed(bench.search(&["--json"]));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let events: Vec<serde_json::Value> =
+        printed.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
+    let steps: Vec<u64> = of("step").iter().filter_map(|event| event["step"].as_u64()).collect();
+    assert_eq!(steps, [1, 2, 3]);
+    let report = bench.json("out/rates.json");
+    let last = of("step")[2];
+    assert_eq!(last["loss"], report["history"][2]["loss"]);
+    assert_eq!(last["rates"].as_array().unwrap().len(), 20);
+    assert_eq!(of("status").last().unwrap()["state"], "finished");
+    assert_eq!(events.last().unwrap()["event"], "written");
+    assert!(events.last().unwrap()["files"][0].as_str().unwrap().ends_with("rates.safetensors"));
+}

@@ -44,6 +44,14 @@ pub fn best() -> Device {
     if gpus().is_ok_and(|count| count > 0) { Device::Cuda(0) } else { Device::Cpu }
 }
 
+/// All GPUs if this program and this machine have any, else the processor.
+pub fn all() -> Vec<Device> {
+    match gpus() {
+        Ok(count @ 1..) => (0..count).map(Device::Cuda).collect(),
+        Ok(0) | Err(_) => vec![Device::Cpu],
+    }
+}
+
 /// Whether this program can compute there at all.
 ///
 /// # Errors

@@ -2,7 +2,13 @@
 
 pub mod bench;
 pub mod gradient;
+pub mod synthetic;
 pub mod trajectory;
+
+pub(crate) mod control;
+pub(crate) mod list;
+pub(crate) mod rates;
+pub(crate) mod watch;
 
 mod batch;
 mod model;

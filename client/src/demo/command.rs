@@ -3,6 +3,7 @@
 use super::{Args, Files};
 use crate::failure::Failure;
 use crate::options::Options;
+use crate::output::shell::quoted;
 use crate::settings::{Existing, Settings};
 use clap::{Args as _, Command, FromArgMatches as _};
 use std::path::Path;
@@ -53,13 +54,4 @@ pub(super) fn shown(arguments: &[Vec<String>]) -> String {
     let line = |option: &Vec<String>| option.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     let lines = std::iter::once("lora-rates search --overwrite".to_owned()).chain(arguments.iter().map(line));
     lines.collect::<Vec<_>>().join(" \\\n    ")
-}
-
-/// A word that a shell takes as it is.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -22,9 +22,29 @@ Examples:
     train_data_dir = \"pictures\"
     enable_bucket = true
 
+  On the GPUs of others: the model is a path below their model folder; the same command again comes back to the search:
+    lora-rates search --coordinator https://host:50051 --token-file token.txt \\
+      --pretrained_model_name_or_path sd_xl_base_1.0.safetensors --network_weights style.safetensors \\
+      --train_data_dir pictures
+
   After Ctrl-C, to the same numbers as without it: the same command line, and
     lora-rates search ... --resume
 
 Flags take a value too, to undo what the file says: --enable_bucket false.
 The results are OUTPUT_DIR/NAME.safetensors (one tensor, `weights`: 20 rates for each network) and
-OUTPUT_DIR/NAME.json; a line for sd-webui-lora-block-weight is printed for each network.";
+OUTPUT_DIR/NAME.json; with --validation_split also NAME-best.safetensors, the rates of the lowest held-out loss. A line for
+sd-webui-lora-block-weight is printed for each network.
+Exit codes: 0 finished, 1 a file, device or coordinator failed, 2 the command line makes no sense, 130 interrupted.";
+
+/// What `lora-rates sweep --help` ends with.
+pub const SWEEP_EXAMPLES: &str = "\
+Examples:
+  Which of three networks are needed, and how dear should rates be? 21 searches on all GPUs of this machine:
+    lora-rates sweep --pretrained_model_name_or_path sd_xl_base_1.0.safetensors \\
+      --network_weights character.safetensors style.safetensors light.safetensors --train_data_dir pictures \\
+      --validation_split 0.2 --application_loss_weights 0.00001 0.0001 0.001 --subsets all singles pairs
+
+The grid is the product of the lists. The searches share the workers evenly; the same command again comes back to those
+that are there. At the end a table compares the lowest held-out loss of each with the sum of its rates' sizes; * marks
+the Pareto front: no other search has both a lower loss and a lower sum. OUTPUT_DIR/NAME-sweep.csv has the table,
+OUTPUT_DIR/NAME-sweep.json the rates too. Options are those of `lora-rates search`.";

@@ -10,12 +10,12 @@ mod resolution;
 mod tests;
 
 pub use config_file::{Error, read};
-pub use help::EXAMPLES;
+pub use help::{EXAMPLES, SWEEP_EXAMPLES};
 pub use resolution::Resolution;
 
 use lora_rates_common::schedule::LrScheduler;
 use lora_rates_common::tokenizer::TokenLength;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::path::PathBuf;
 
 /// Makes one set of options of two: every field that the first leaves open is taken from the second.
@@ -165,9 +165,20 @@ pub struct Options {
     #[arg(long, value_name = "T", help_heading = "Loss")]
     pub max_timestep: Option<u32>,
 
-    /// cpu, or cuda:K for the GPU of number K [default: the first GPU, else the CPU]
-    #[arg(long, value_name = "DEVICE", help_heading = "Device")]
-    pub device: Option<String>,
+    /// Hold out this part of the pictures, never train on them, and measure the loss on them, as in 0.2
+    #[arg(long, value_name = "PART", help_heading = "Validation")]
+    pub validation_split: Option<f64>,
+    /// Steps between two measurements on the held-out pictures [default: 100]
+    #[arg(long, value_name = "N", help_heading = "Validation")]
+    pub validate_every_n_steps: Option<u64>,
+    /// End the search after so many measurements in a row without a new best [default: never]
+    #[arg(long, value_name = "N", help_heading = "Validation")]
+    pub early_stop: Option<u32>,
+
+    /// cpu, or cuda:K for the GPU of number K; several with commas, a worker each [default: all GPUs, else the CPU]
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',', action = clap::ArgAction::Append, help_heading = "Device")]
+    #[serde(deserialize_with = "one_or_more")]
+    pub device: Option<Vec<String>>,
     /// What the model is computed in: no (32 bits) or bf16 [default: no]
     #[arg(long, value_name = "TYPE", help_heading = "Device")]
     pub mixed_precision: Option<String>,
@@ -182,6 +193,9 @@ pub struct Options {
     /// Name of the results: NAME.safetensors, NAME.json and the folder NAME-state [default: rates]
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     pub output_name: Option<String>,
+    /// Name in a coordinator's lists [default: the output_name]
+    #[arg(long, value_name = "NAME", help_heading = "Output")]
+    pub name: Option<String>,
     /// Save the rates every N steps, as NAME-stepNNNNNNNN.safetensors
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub save_every_n_steps: Option<u64>,
@@ -200,8 +214,24 @@ impl Options {
             optimizer_type optimizer_args lr_scheduler lr_warmup_steps lr_scheduler_num_cycles lr_scheduler_power seed
             application_loss_weight penalize_dead_slots min_snr_gamma debiased_estimation_loss v_parameterization
             scale_v_pred_loss_like_noise_pred v_pred_like_loss noise_offset min_timestep max_timestep
+            validation_split validate_every_n_steps early_stop
             device mixed_precision gradient_checkpointing
-            output_dir output_name save_every_n_steps
+            output_dir output_name name save_every_n_steps
         )
     }
+}
+
+/// A word, or a list of them.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(Some(match Written::deserialize(deserializer) {
+        Ok(Written::One(words)) => words.split(',').map(|word| word.trim().to_owned()).collect(),
+        Ok(Written::More(words)) => words,
+        Err(_) => return Err(serde::de::Error::custom("write one word, as in \"cuda:0\", or a list of them")),
+    }))
 }

@@ -69,6 +69,21 @@ fn a_resolution_is_one_number_or_two() {
 }
 
 #[test]
+fn devices_are_one_or_more() {
+    let devices = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    for line in ["--device cuda:0,cuda:1", "--device cuda:0 --device cuda:1"] {
+        assert_eq!(typed(line).unwrap().device, devices(&["cuda:0", "cuda:1"]), "{line}");
+    }
+    for text in ["device = [\"cuda:0\", \"cuda:1\"]", "device = \"cuda:0, cuda:1\""] {
+        assert_eq!(written(text).unwrap().device, devices(&["cuda:0", "cuda:1"]), "{text}");
+    }
+    assert_eq!(written("device = \"cpu\"").unwrap().device, devices(&["cpu"]));
+    assert!(written("device = 1").unwrap_err().contains("device"));
+    let validation = written("validation_split = 0.2\nvalidate_every_n_steps = 50\nearly_stop = 3").unwrap();
+    assert_eq!(validation, typed("--validation_split 0.2 --validate_every_n_steps 50 --early_stop 3").unwrap());
+}
+
+#[test]
 fn an_unknown_key_is_refused_and_a_near_one_suggested() {
     assert!(written("learning_rat = 0.1").unwrap_err().contains("no option learning_rat; did you mean learning_rate?"));
     assert!(written("[x]\nnonsense = 1").unwrap_err().contains("no option nonsense; see"));

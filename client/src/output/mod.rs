@@ -1,10 +1,19 @@
 //! What a search leaves behind: tables and lines for people, files for programs.
 
 pub mod block_weight;
+pub mod file;
+pub(crate) mod json;
+pub(crate) mod listing;
 pub mod report;
+pub(crate) mod shell;
 pub mod stdout;
+mod subject;
 pub mod table;
+mod validations;
 pub mod weights;
+
+pub use subject::Subject;
+pub use validations::Validations;
 
 use lora_rates_common::block::BLOCKS;
 use lora_rates_common::spec::NetworkRef;

@@ -1,12 +1,14 @@
 //! `NAME.json`: everything that a search was and came to.
 
-use super::{NetworkRates, block_weight};
+use super::{NetworkRates, Subject, Validations, block_weight, file};
 use lora_rates_common::block::Block;
-use lora_rates_common::convert::StepRecord;
-use lora_rates_common::spec::{ModelRef, SearchOptions, SearchSpec};
+use lora_rates_common::convert::{Baseline, StepRecord, Validation};
+use lora_rates_common::dataset::Image;
+use lora_rates_common::spec::{ModelRef, NetworkRef, SearchOptions, SearchSpec};
+use lora_rates_common::validation::held_out;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The whole report. The same search gives the same report, wherever it was interrupted.
@@ -14,20 +16,32 @@ use std::path::{Path, PathBuf};
 pub struct Report {
     /// Version of the program.
     pub version: String,
-    /// SHA-256 over all that determines the numbers.
-    pub fingerprint: String,
-    /// Whether all steps were made.
+    /// SHA-256 over all that determines the numbers; null where only the coordinator knows them.
+    pub fingerprint: Option<String>,
+    /// Whether the search came to its end.
     pub finished: bool,
+    /// Why it ended before its last step, if the held-out loss made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_early: Option<String>,
     /// Steps that were made.
     pub step: u64,
     /// The rates, network by network.
     pub networks: Vec<NetworkReport>,
-    /// What the user chose.
-    pub settings: SearchOptions,
-    /// The base model.
-    pub model: ModelRef,
+    /// The rates of the lowest held-out loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestReport>,
+    /// What the user chose; null where only the coordinator knows it.
+    pub settings: Option<SearchOptions>,
+    /// The base model; likewise.
+    pub model: Option<ModelRef>,
     /// The pictures.
     pub images: Vec<ImageReport>,
+    /// The held-out loss over the steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validations: Vec<ValidationReport>,
+    /// The held-out loss with all live rates at one value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub baselines: Vec<BaselineReport>,
     /// What every step came to.
     pub history: Vec<StepReport>,
 }
@@ -60,6 +74,59 @@ pub struct ImageReport {
     pub repeats: u32,
     /// Width and height at which it is shown.
     pub bucket: (u32, u32),
+    /// Whether it was held out: measured on, never trained on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held_out: bool,
+}
+
+/// The rates of the lowest held-out loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestReport {
+    /// Steps done before it.
+    pub step: u64,
+    /// On the held-out pictures.
+    pub loss: f64,
+    /// Of the loss.
+    pub standard_error: f64,
+    /// The rates, network by network.
+    pub networks: Vec<NetworkReport>,
+}
+
+/// The loss on the held-out pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationReport {
+    /// Steps done before it.
+    pub step: u64,
+    /// Mean of the samples.
+    pub loss: f64,
+    /// Of the loss.
+    pub standard_error: f64,
+    /// Samples in it.
+    pub samples: u32,
+}
+
+impl From<&Validation> for ValidationReport {
+    fn from(validation: &Validation) -> Self {
+        let &Validation { step, loss, standard_error, samples, .. } = validation;
+        Self { step, loss, standard_error, samples }
+    }
+}
+
+/// The held-out loss with all live rates at one value.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaselineReport {
+    /// The value.
+    pub rate: f64,
+    /// Mean of the samples.
+    pub loss: f64,
+    /// Of the loss.
+    pub standard_error: f64,
+}
+
+impl From<&Baseline> for BaselineReport {
+    fn from(&Baseline { rate, loss, standard_error }: &Baseline) -> Self {
+        Self { rate, loss, standard_error }
+    }
 }
 
 /// One step.
@@ -86,32 +153,33 @@ impl From<&StepRecord> for StepReport {
 
 impl Report {
     /// What this search came to.
-    pub fn new(spec: &SearchSpec, finished: bool, rates: &[f64], history: Vec<StepReport>) -> Self {
-        let images = spec.images.iter().map(|image| ImageReport {
-            path: image.path.clone(),
-            sha256: image.sha256.clone(),
-            caption: image.caption.clone(),
-            repeats: image.repeats,
-            bucket: image.fit.bucket,
+    pub fn new(
+        subject: &Subject,
+        finished: bool,
+        rates: &[f64],
+        history: Vec<StepReport>,
+        validations: &Validations,
+    ) -> Self {
+        let spec = subject.spec.as_ref();
+        let best = validations.best().map(|best| BestReport {
+            step: best.step,
+            loss: best.loss,
+            standard_error: best.standard_error,
+            networks: networks(subject, &best.rates),
         });
-        let networks = spec.networks.iter().zip(NetworkRates::of(&spec.networks, rates));
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            fingerprint: spec.fingerprint(),
+            fingerprint: spec.map(SearchSpec::fingerprint),
             finished,
+            stopped_early: None,
             step: history.last().map_or(0, |record| record.step),
-            networks: networks
-                .map(|(network, rates)| NetworkReport {
-                    name: network.name.clone(),
-                    path: network.path.clone(),
-                    sha256: network.sha256.clone(),
-                    rates: by_block(&rates),
-                    block_weight: block_weight::values(&rates),
-                })
-                .collect(),
-            settings: spec.options.clone(),
-            model: spec.model.clone(),
-            images: images.collect(),
+            networks: networks(subject, rates),
+            best,
+            settings: spec.map(|spec| spec.options.clone()),
+            model: spec.map(|spec| spec.model.clone()),
+            images: spec.map(images).unwrap_or_default(),
+            validations: validations.all().map(Into::into).collect(),
+            baselines: validations.baselines().iter().map(Into::into).collect(),
             history,
         }
     }
@@ -123,30 +191,37 @@ impl Report {
     pub fn save(&self, path: &Path) -> io::Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
-        replace(path, text.as_bytes())
+        file::replace(path, text.as_bytes())
     }
+}
+
+fn images(spec: &SearchSpec) -> Vec<ImageReport> {
+    let images = spec.images.iter().zip(held_out(spec));
+    let report = |(image, held_out): (&Image, bool)| ImageReport {
+        path: image.path.clone(),
+        sha256: image.sha256.clone(),
+        caption: image.caption.clone(),
+        repeats: image.repeats,
+        bucket: image.fit.bucket,
+        held_out,
+    };
+    images.map(report).collect()
+}
+
+/// The networks with these rates.
+pub(crate) fn networks(subject: &Subject, rates: &[f64]) -> Vec<NetworkReport> {
+    let networks = subject.networks.iter().zip(subject.with_rates(rates));
+    let report = |(network, rates): (&NetworkRef, NetworkRates<'_>)| NetworkReport {
+        name: network.name.clone(),
+        path: network.path.clone(),
+        sha256: network.sha256.clone(),
+        rates: by_block(&rates),
+        block_weight: block_weight::values(&rates),
+    };
+    networks.map(report).collect()
 }
 
 fn by_block(network: &NetworkRates<'_>) -> BTreeMap<String, Option<f64>> {
     let rates = Block::all().zip(network.rates.into_iter().zip(network.live));
     rates.map(|(block, (rate, live))| (block.name().to_owned(), live.then_some(rate))).collect()
-}
-
-/// Puts a file in the place of another at once: nobody ever sees half of it.
-///
-/// # Errors
-/// The operating system refuses.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::other("the path has no file name"))?;
-    let partial = path.with_file_name(format!(".{}.{}.partial", name.to_string_lossy(), std::process::id()));
-    let write = || {
-        let mut file = std::fs::File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().inspect_err(|_| {
-        // Nothing better can be done about what is left of it.
-        let _ = std::fs::remove_file(&partial);
-    })
 }

@@ -1,5 +1,5 @@
 use super::report::{Report, StepReport};
-use super::{NetworkRates, block_weight, table, weights};
+use super::{NetworkRates, Subject, Validations, block_weight, table, weights};
 use lora_rates_common::block::{BLOCKS, NAMES};
 use lora_rates_common::spec::{ModelRef, NetworkRef, SearchSpec};
 use lora_rates_common::tensor_file::TensorFile;
@@ -25,7 +25,7 @@ fn spec(networks: Vec<NetworkRef>) -> SearchSpec {
 #[test]
 fn the_table_has_a_row_for_each_network_and_a_column_for_each_block() {
     let networks = [network("a", &["BASE", "OUT08"]), network("a_name_that_is_long_enough_to_cut", &["MID"])];
-    let text = table::table(&NetworkRates::of(&networks, &rates(40)));
+    let text = table::table(&NetworkRates::of(&networks, &rates(40)), None);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 3);
     assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), NAMES);
@@ -34,6 +34,33 @@ fn the_table_has_a_row_for_each_network_and_a_column_for_each_block() {
     assert!(lines[2].starts_with("a_name_that_is_… "), "{}", lines[2]);
     assert_eq!(lines[2].split_whitespace().nth(11), Some("3.000"));
     assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()));
+}
+
+#[test]
+fn a_narrow_terminal_gets_several_tables() {
+    let networks = [network("a", &["BASE", "OUT08"]), network("b", &["MID"])];
+    let networks = NetworkRates::of(&networks, &rates(40));
+    for width in [1, 20, 80, 100, 140] {
+        let text = table::table(&networks, Some(width));
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(width < 20 || lines.iter().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+        let headings: Vec<&str> = lines.iter().step_by(3).flat_map(|line| line.split_whitespace()).collect();
+        assert_eq!(headings, NAMES, "{width}");
+        assert_eq!(text.matches("1.900").count(), 1);
+    }
+    assert_eq!(table::table(&networks, Some(80)).lines().count(), 6);
+}
+
+#[test]
+fn without_the_files_a_rate_of_exactly_zero_is_a_slot_without_modules() {
+    let subject = Subject::named([("a".to_owned(), "ab".repeat(32))], 7);
+    let mut values = [0.0; BLOCKS];
+    (values[0], values[5]) = (0.25, -0.5);
+    let report = Report::new(&subject, true, &values, Vec::new(), &Validations::default());
+    assert_eq!(report.networks[0].rates["BASE"], Some(0.25));
+    assert_eq!(report.networks[0].rates["IN00"], None);
+    assert_eq!(report.networks[0].block_weight.split(',').count(), 12);
+    assert_eq!((report.fingerprint, report.settings, report.images.len()), (None, None, 0));
 }
 
 #[test]
@@ -91,7 +118,7 @@ fn the_report_reads_back_with_rates_by_network_and_block() {
     let path = folder.path().join("rates.json");
     let spec = spec(vec![network("a", &["BASE"]), network("b", &["MID", "OUT00"])]);
     let step = StepReport { step: 1, loss: 0.1 + 0.2, penalty: 10.0, learning_rate: 0.1, gradient_norm: 1e-300 };
-    let report = Report::new(&spec, false, &rates(40), vec![step]);
+    let report = Report::new(&spec.into(), false, &rates(40), vec![step], &Validations::default());
     report.save(&path).unwrap();
 
     let text = std::fs::read_to_string(&path).unwrap();

@@ -18,13 +18,16 @@ pub struct Meter {
     duration: Running,
     samples: Running,
     last: Option<Instant>,
+    /// Loss on the held-out pictures and its standard error.
+    held_out: Option<(f64, f64)>,
+    workers: Option<u32>,
 }
 
 impl Meter {
     /// Before the first step that is made now.
     pub fn new(done: u64, total: u64) -> Self {
         let (loss, duration, samples) = Default::default();
-        Self { done, total, loss, penalty: 0.0, duration, samples, last: None }
+        Self { done, total, loss, penalty: 0.0, duration, samples, last: None, held_out: None, workers: None }
     }
 
     /// A step that was finished at this time.
@@ -37,6 +40,21 @@ impl Meter {
             self.duration.add(now.saturating_duration_since(last).as_secs_f64());
             self.samples.add(record.samples.into());
         }
+    }
+
+    /// The loss on the held-out pictures and its standard error.
+    pub fn held_out(&mut self, loss: f64, error: f64) {
+        self.held_out = Some((loss, error));
+    }
+
+    /// How many workers are at it.
+    pub fn workers(&mut self, workers: u32) {
+        self.workers = Some(workers);
+    }
+
+    /// Whether there is anything to say: a step or a measurement.
+    pub fn has_begun(&self) -> bool {
+        self.held_out.is_some() || self.loss.mean().is_some()
     }
 
     /// Steps of the search.
@@ -64,6 +82,14 @@ impl Meter {
 impl fmt::Display for Meter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "loss {:.4}, penalty {:.3}", self.loss.mean().unwrap_or_default(), self.penalty)?;
+        if let Some((loss, error)) = self.held_out {
+            write!(f, ", held-out {loss:.4} ± {error:.4}")?;
+        }
+        match self.workers {
+            Some(1) => write!(f, ", 1 worker")?,
+            Some(workers) => write!(f, ", {workers} workers")?,
+            None => {}
+        }
         if let Some(speed) = self.speed() {
             write!(f, ", {speed:.2} images/s")?;
         }
@@ -119,6 +145,18 @@ mod tests {
         assert_eq!(meter.left(), Some(Duration::from_secs(24)));
         assert_eq!(meter.tenth(), 4);
         assert_eq!(meter.to_string(), "loss 0.5000, penalty 10.000, 0.50 images/s, 0:24 left");
+    }
+
+    #[test]
+    fn held_out_loss_and_workers_are_shown_once_they_are_known() {
+        let mut meter = Meter::new(0, 10);
+        assert!(!meter.has_begun());
+        meter.held_out(0.25, 0.125);
+        meter.workers(2);
+        assert!(meter.has_begun());
+        assert_eq!(meter.to_string(), "loss 0.0000, penalty 0.000, held-out 0.2500 ± 0.1250, 2 workers");
+        meter.workers(1);
+        assert!(meter.to_string().ends_with(", 1 worker"));
     }
 
     #[test]

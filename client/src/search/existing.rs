@@ -42,11 +42,21 @@ pub(super) fn plan(state: &StateFolder, existing: Existing) -> Result<Plan, Fail
     match found {
         // Nothing was done before it failed, and what made it fail is hopefully mended.
         Some(found) if gave_up(found.state) && found.optimizer.step == 0 => Ok(Plan::Replace),
-        Some(Stored { state, failure, optimizer: State { step, .. }, max_train_steps: steps, .. })
-            if gave_up(state) =>
-        {
-            let why = failure.unwrap_or_else(|| state.to_string());
-            Err(Failure::Usage(anyhow!("the search in {folder} failed at step {step} of {steps} ({why}); {ANEW}")))
+        Some(Stored {
+            state: SearchState::Cancelled, optimizer: State { step, .. }, max_train_steps: steps, ..
+        }) => Err(Failure::Usage(anyhow!("the search in {folder} was cancelled at step {step} of {steps}; {ANEW}"))),
+        Some(Stored {
+            state: SearchState::Failed,
+            failure,
+            optimizer: State { step, .. },
+            max_train_steps: steps,
+            ..
+        }) if !resume => {
+            let why = failure.map(|why| format!(" ({why})")).unwrap_or_default();
+            let message = format!("the search in {folder} failed at step {step} of {steps}{why}");
+            Err(Failure::Usage(anyhow!(
+                "{message}: pass --resume to try again from there, or --overwrite to start anew"
+            )))
         }
         _ if resume => Ok(Plan::GoOn(Box::new(stored))),
         Some(Stored { state, optimizer: State { step: step @ 1.., .. }, max_train_steps: steps, .. })
@@ -60,7 +70,7 @@ pub(super) fn plan(state: &StateFolder, existing: Existing) -> Result<Plan, Fail
     }
 }
 
-/// Whether a search of this state can't go on.
+/// Whether a search of this state doesn't go on by itself.
 fn gave_up(state: SearchState) -> bool {
     matches!(state, SearchState::Failed | SearchState::Cancelled)
 }

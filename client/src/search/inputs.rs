@@ -6,58 +6,118 @@ use lora_rates_common::checkpoint::Checkpoint;
 use lora_rates_common::dataset::{self, Dataset, DatasetOptions};
 use lora_rates_common::network::{self, Network, Unmatched};
 use lora_rates_common::plan;
+use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::spec::{self, ModelRef, NetworkRef, SearchSpec};
+use lora_rates_common::validation;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// What was found.
 #[derive(Debug)]
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     /// The search.
-    pub(super) spec: SearchSpec,
+    pub(crate) spec: SearchSpec,
     /// For the user: the networks' modules by block, and the pictures.
-    pub(super) report: String,
+    pub(crate) report: String,
 }
 
-/// Opens the model, the networks and all pictures, and makes one specification of them. Paths in it are absolute.
+/// The base model, as far as a search needs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    pub(crate) reference: ModelRef,
+    /// Its sizes.
+    pub(crate) config: SdxlConfig,
+}
+
+/// Opens the model on this machine. Paths in it are absolute.
 ///
 /// # Errors
-/// Anything is missing, broken or doesn't fit the rest.
-pub(super) fn open(settings: &Settings, seed: u64) -> Result<Inputs, Failure> {
-    let (model, checkpoint) = model(settings)?;
-    let networks = networks(settings, &checkpoint)?;
-    let data =
-        DatasetOptions { train_data_dir: absolute(&settings.dataset.train_data_dir)?, ..settings.dataset.clone() };
-    let dataset = Dataset::scan(&data).map_err(from_dataset)?;
-    let report = format!("{}{}", network::report(&networks), dataset.summary());
-
-    let mut options = settings.options.clone();
-    options.seed = seed;
-    options.cache_dir = options.cache_dir.as_deref().map(absolute).transpose()?;
-    let networks = networks.iter().map(reference).collect();
-    let mut spec = SearchSpec { model, networks, images: dataset.images, options };
-    if let Some(epochs) = settings.max_train_epochs {
-        spec.options.max_train_steps = steps(&spec, epochs)?;
-    }
-    spec.validate().map_err(from_spec)?;
-    Ok(Inputs { spec, report })
-}
-
-fn model(settings: &Settings) -> Result<(ModelRef, Checkpoint), Failure> {
+/// It is missing, broken or of another kind.
+pub(crate) fn open_model(settings: &Settings) -> Result<Model, Failure> {
     let path = absolute(&settings.model)?;
     let vae = settings.vae.as_deref().map(absolute).transpose()?;
     let checkpoint = match &vae {
         Some(vae) => Checkpoint::open_with_vae(&path, vae)?,
         None => Checkpoint::open(&path)?,
     };
-    let digest = checkpoint.digest();
-    Ok((ModelRef { path, vae, digest }, checkpoint))
+    let (digest, config) = (checkpoint.digest(), checkpoint.config().clone());
+    Ok(Model { reference: ModelRef { path, vae, digest }, config })
 }
 
-fn networks(settings: &Settings, checkpoint: &Checkpoint) -> Result<Vec<Network>, Failure> {
+/// Opens the networks and all pictures, and makes one specification of them. Paths in it are absolute.
+///
+/// # Errors
+/// Anything is missing, broken or doesn't fit the rest.
+pub(crate) fn open(settings: &Settings, seed: u64, model: &Model) -> Result<Inputs, Failure> {
+    let networks = networks(settings, &model.config)?;
+    let data =
+        DatasetOptions { train_data_dir: absolute(&settings.dataset.train_data_dir)?, ..settings.dataset.clone() };
+    let dataset = Dataset::scan(&data).map_err(from_dataset)?;
+    let mut report = format!("{}{}", network::report(&networks), dataset.summary());
+
+    let mut options = settings.options.clone();
+    options.cache_dir = options.cache_dir.as_deref().map(absolute).transpose()?;
+    let networks = networks.iter().map(reference).collect();
+    let spec = SearchSpec { model: model.reference.clone(), networks, images: dataset.images, options };
+    let spec = with_seed(spec, settings, seed)?;
+    spec.validate().map_err(from_spec)?;
+    report += &held_out(&spec);
+    Ok(Inputs { spec, report })
+}
+
+/// [`open`] with the seed of the settings, else with one that the same files and options have again: so that the same
+/// command finds the search that it submitted.
+///
+/// # Errors
+/// Those of [`open`].
+pub(crate) fn open_with_own_seed(settings: &Settings, model: &Model) -> Result<Inputs, Failure> {
+    let inputs = open(settings, settings.seed.unwrap_or_default(), model)?;
+    if settings.seed.is_some() {
+        return Ok(inputs);
+    }
+    let digits = inputs.spec.fingerprint();
+    let seed = digits.get(..8).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default();
+    let spec = with_seed(inputs.spec, settings, seed)?;
+    spec.validate().map_err(from_spec)?;
+    let report = inputs.report.lines().filter(|line| !line.starts_with(HELD_OUT)).collect::<Vec<_>>().join("\n");
+    Ok(Inputs { report: report + &held_out(&spec), spec })
+}
+
+/// The specification with this seed, which decides the pictures that are held out, and with that the steps of an epoch.
+///
+/// # Errors
+/// There are too many steps, or the plan makes no sense.
+pub(crate) fn with_seed(mut spec: SearchSpec, settings: &Settings, seed: u64) -> Result<SearchSpec, Failure> {
+    spec.options.seed = seed;
+    if let Some(epochs) = settings.max_train_epochs {
+        spec.options.max_train_steps = steps(&spec, epochs)?;
+    }
+    Ok(spec)
+}
+
+/// A line that names the pictures that are held out, if any are.
+fn held_out(spec: &SearchSpec) -> String {
+    let images = spec.images.iter().zip(validation::held_out(spec)).filter(|(_, held_out)| *held_out);
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut names: Vec<String> = images.map(|(image, _)| name(&image.path)).collect();
+    let count = names.len();
+    if count == 0 {
+        return String::new();
+    }
+    names.truncate(MAX_NAMED);
+    let more = if count > MAX_NAMED { format!(" and {} more", count - MAX_NAMED) } else { String::new() };
+    format!("\n{HELD_OUT}{count}: {}{more}", names.join(", "))
+}
+
+/// What the line begins with.
+pub(crate) const HELD_OUT: &str = "held out for validation, ";
+/// Most pictures that it names.
+const MAX_NAMED: usize = 12;
+
+fn networks(settings: &Settings, config: &SdxlConfig) -> Result<Vec<Network>, Failure> {
     let paths = settings.networks.iter().map(|path| absolute(path)).collect::<Result<Vec<PathBuf>, _>>()?;
     let unmatched = if settings.options.skip_unmatched_keys { Unmatched::Skip } else { Unmatched::Refuse };
-    network::open_all(&paths, checkpoint.config(), unmatched).map_err(|error| match error {
+    network::open_all(&paths, config, unmatched).map_err(|error| match error {
         network::Error::SameFile { .. } => Failure::usage(error),
         error => error.into(),
     })

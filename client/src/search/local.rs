@@ -1,7 +1,8 @@
-//! Coordinator and worker in this process, joined by a connection that doesn't leave the machine.
+//! Coordinator and workers in this process, joined by connections that don't leave the machine.
 
-use super::client::Client;
 use crate::failure::Failure;
+use crate::progress::note;
+use crate::remote::Remote;
 use anyhow::Context as _;
 use lora_rates_coordinator::{Coordinator, Error, Options};
 use lora_rates_proto::connect::plain;
@@ -11,17 +12,17 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::transport::{Channel, Endpoint};
 
 /// How long the coordinator may take to close its store.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// A coordinator, and the device that is to work for it.
+/// A coordinator in this process.
 #[derive(Debug)]
-pub(super) struct Local {
+pub(crate) struct Local {
     channel: Channel,
-    device: Device,
+    remote: Remote,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), Error>>,
 }
@@ -31,37 +32,65 @@ impl Local {
     ///
     /// # Errors
     /// Another process uses the folder, its content is damaged, or the system gives no connection.
-    pub(super) async fn start(folder: &Path, device: Device) -> Result<Self, Failure> {
-        let coordinator = Coordinator::open(Options { data_dir: Some(folder.to_owned()), ..Options::default() })?;
+    pub(crate) async fn start(folder: &Path) -> Result<Self, Failure> {
+        Self::open(Options { data_dir: Some(folder.to_owned()), ..Options::default() }).await
+    }
+
+    /// [`Self::start`], with all searches paused that have not ended.
+    ///
+    /// # Errors
+    /// Those.
+    pub(crate) async fn start_paused(folder: &Path) -> Result<Self, Failure> {
+        let data_dir = Some(folder.to_owned());
+        Self::open(Options { data_dir, resume_on_start: false, ..Options::default() }).await
+    }
+
+    async fn open(options: Options) -> Result<Self, Failure> {
+        let coordinator = Coordinator::open(options)?;
         let listener = TcpListener::bind("127.0.0.1:0").await.context("can't open a local connection")?;
         let address = listener.local_addr().context("can't open a local connection")?;
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(coordinator.serve(listener, async { drop(stopped.await) }));
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
         let channel = endpoint.connect().await.context("can't reach the coordinator of this process")?;
-        Ok(Self { channel, device, stop, serving })
+        // If that connection ever breaks, there is nothing to wait for.
+        let remote = Remote::over(plain(channel.clone()), Duration::ZERO);
+        Ok(Self { channel, remote, stop, serving })
     }
 
     /// Access to the searches.
-    pub(super) fn client(&self) -> Client {
-        Client::new(self.channel.clone())
+    pub(crate) fn remote(&self) -> &Remote {
+        &self.remote
     }
 
-    /// Lets the device work from here on, until the worker is dropped.
-    pub(super) fn work(&self) -> Worker {
-        let options = session::Options {
-            name: "this machine".to_owned(),
-            device: self.device,
-            coordinator: session::Coordinator::Channel(plain(self.channel.clone())),
-            files: session::Files::Local,
-        };
-        Worker(tokio::spawn(session::run(options, std::future::pending())))
+    /// Lets these devices work from here on, until the workers are dropped.
+    pub(crate) fn work(&self, devices: &[Device]) -> Workers {
+        let mut sessions = JoinSet::new();
+        for (number, &device) in devices.iter().enumerate() {
+            let name = match devices {
+                [_] => "this machine".to_owned(),
+                _ => format!("worker {} on {device}", number + 1),
+            };
+            let options = session::Options {
+                name: name.clone(),
+                device,
+                coordinator: session::Coordinator::Channel(plain(self.channel.clone())),
+                files: session::Files::Local,
+            };
+            sessions.spawn(async move {
+                match session::run(options, std::future::pending()).await {
+                    Ok(()) => (name, "it was sent away".to_owned()),
+                    Err(error) => (name, error.to_string()),
+                }
+            });
+        }
+        Workers(sessions)
     }
 
     /// Ends the coordinator and waits until all is on the disk.
-    pub(super) async fn shut_down(self) {
-        let Self { channel, stop, serving, .. } = self;
-        drop((channel, stop));
+    pub(crate) async fn shut_down(self) {
+        let Self { channel, remote, stop, serving } = self;
+        drop((channel, remote, stop));
         match tokio::time::timeout(CLOSING, serving).await {
             Ok(Ok(Ok(()))) => {}
             // Every step was on the disk before it was told of.
@@ -71,23 +100,23 @@ impl Local {
     }
 }
 
-/// A device at work.
+/// Devices at work; they stop when this is dropped.
 #[derive(Debug)]
-pub(super) struct Worker(JoinHandle<Result<(), session::Error>>);
+pub(crate) struct Workers(JoinSet<(String, String)>);
 
-impl Worker {
-    /// Why it stopped, once it has.
-    pub(super) async fn gone(&mut self) -> String {
-        match (&mut self.0).await {
-            Ok(Ok(())) => "the worker was sent away".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the worker crashed; its last words are above".to_owned(),
+impl Workers {
+    /// Why the last of them stopped, once all have. Those before it are told of.
+    pub(crate) async fn gone(mut self) -> String {
+        while let Some(ended) = self.0.join_next().await {
+            let why = match ended {
+                Ok((name, why)) => format!("{name} has gone: {why}"),
+                Err(_) => "a worker crashed; its last words are above".to_owned(),
+            };
+            if self.0.is_empty() {
+                return why;
+            }
+            note(&why);
         }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.0.abort();
+        "there is no worker".to_owned()
     }
 }

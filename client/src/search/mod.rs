@@ -1,35 +1,36 @@
-//! A whole search on this machine: a coordinator and a worker in this process, and what a user sees of it.
+//! A whole search, on this machine or by a coordinator, and what a user sees of it.
 
-mod client;
+mod crowd;
 mod differences;
+mod elsewhere;
 mod existing;
-mod inputs;
-mod interrupt;
-mod local;
+mod follow;
+mod here;
+pub(crate) mod inputs;
+pub(crate) mod local;
+mod record;
 mod results;
 mod state;
 #[cfg(test)]
 mod tests;
-mod watch;
 
+pub(crate) use elsewhere::{describe, explained};
+pub(crate) use follow::{OnInterrupt, follow};
+pub(crate) use here::{devices, on};
+pub(crate) use record::Record;
 pub use results::Outcome;
+pub(crate) use results::{Place, Results, lines};
 
 use crate::failure::Failure;
+use crate::interrupt::Interrupts;
+use crate::output::listing::terminal_width;
 use crate::output::stdout::print;
 use crate::output::{NetworkRates, table};
-use crate::progress::note;
 use crate::settings::Settings;
-use anyhow::{Context as _, anyhow};
-use inputs::Inputs;
-use interrupt::Interrupts;
-use local::Local;
-use lora_rates_common::convert::{SearchState, SearchStatus};
+use anyhow::Context as _;
+use lora_rates_common::convert::SearchStatus;
 use lora_rates_common::spec::SearchSpec;
-use lora_rates_worker::device;
-use results::Results;
-use state::StateFolder;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use tokio::task::spawn_blocking;
 
 /// Threads that carry messages; the model is computed on threads of its own.
 const THREADS: usize = 2;
@@ -37,63 +38,45 @@ const THREADS: usize = 2;
 /// Searches until all steps are made. Rates go to standard output and to files, everything else to standard error.
 ///
 /// # Errors
-/// Settings or files that make no sense; [`Failure::Interrupted`] when the user stopped it, after all was saved.
+/// Settings or files that make no sense; [`Failure::Interrupted`] when the user stopped it, after all was saved, or no
+/// longer follows it.
 pub fn run(settings: Settings) -> Result<Outcome, Failure> {
     settings.validate().map_err(Failure::usage)?;
+    block_on(async {
+        let mut interrupts = Interrupts::listen().context("can't listen for Ctrl-C")?;
+        match settings.coordinator.clone() {
+            None => here::search(settings, &mut interrupts).await,
+            Some(target) => elsewhere::search(settings, &target, &mut interrupts).await,
+        }
+    })
+}
+
+/// Does it on a runtime of its own.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
-    let result = runtime.block_on(search(settings));
+    let result = runtime.block_on(work);
     // A picture may still be being decoded, or a microbatch computed: nobody waits for the result.
     runtime.shutdown_background();
     result
 }
 
-async fn search(settings: Settings) -> Result<Outcome, Failure> {
-    let mut interrupts = Interrupts::listen().context("can't listen for Ctrl-C")?;
-    let ready = tokio::select! {
-        ready = prepare(settings.clone()) => ready?,
-        () = interrupts.asked() => {
-            note("stopped before the first step");
-            return Err(Failure::Interrupted);
+impl Place {
+    /// Where a search's results go.
+    fn of(settings: &Settings) -> Self {
+        Self {
+            output_dir: settings.output_dir.clone(),
+            output_name: settings.output_name.clone(),
+            save_every: settings.save_every_n_steps,
         }
-    };
-    let Ready { spec, status, local } = ready;
-    print(&table::table(&NetworkRates::of(&spec.networks, &status.rates)))?;
-    let mut results = Results::new(&settings, spec);
-    let end = watch::watch(&local, &status, &mut results, &mut interrupts).await;
-    local.shut_down().await;
-    results.write(end?)
-}
-
-/// A search that is there, and has not begun or not gone on yet.
-struct Ready {
-    spec: SearchSpec,
-    status: SearchStatus,
-    local: Local,
-}
-
-/// Opens everything, decides about what an earlier search left, and makes or finds the search.
-async fn prepare(settings: Settings) -> Result<Ready, Failure> {
-    let state = StateFolder::new(&settings.output_dir, &settings.output_name);
-    let plan = existing::plan(&state, settings.existing)?;
-    let seed = settings.seed.or(plan.seed()).unwrap_or_else(new_seed);
-    let device = settings.device;
-    let opened = spawn_blocking(move || {
-        let device = device.unwrap_or_else(device::best);
-        inputs::open(&settings, seed).map(|inputs| (inputs, device))
-    });
-    let (Inputs { spec, report }, device) = opened.await.map_err(|_| anyhow!("opening the files failed"))??;
-    note(&format!("{report}\nseed {seed}, on {device}"));
-
-    let spec = plan.apply(&state, spec)?;
-    let local = Local::start(state.path(), device).await?;
-    let status = local.client().create(&spec).await?;
-    let (step, steps) = (status.step, status.max_train_steps);
-    if status.state == SearchState::Finished {
-        note(&format!("the search was finished: its {steps} steps are written out again"));
-    } else if step > 0 {
-        note(&format!("going on at step {step} of {steps}"));
     }
-    Ok(Ready { spec, status, local })
+}
+
+/// The rates that a search begins or goes on with, as a table.
+fn print_rates(settings: &Settings, spec: &SearchSpec, status: &SearchStatus) -> Result<(), Failure> {
+    if !settings.json {
+        print(&table::table(&NetworkRates::of(&spec.networks, &status.rates), terminal_width()))?;
+    }
+    Ok(())
 }
 
 /// What to do about a search that can't go on.

@@ -1,109 +1,186 @@
 //! What becomes of a search's steps: history, saved rates, and in the end the report.
 
-use super::watch::End;
+use super::follow::End;
 use crate::failure::Failure;
+use crate::output::listing::terminal_width;
 use crate::output::report::{Report, StepReport};
 use crate::output::stdout::print;
-use crate::output::{NetworkRates, block_weight, table, weights};
+use crate::output::{NetworkRates, Subject, Validations, block_weight, json, table, weights};
 use crate::progress::note;
-use crate::settings::Settings;
 use anyhow::{Context as _, anyhow};
-use lora_rates_common::convert::StepRecord;
-use lora_rates_common::spec::SearchSpec;
+use lora_rates_common::convert::{StepRecord, Validation};
+use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A finished search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// What was searched.
-    pub spec: SearchSpec,
-    /// The 20 N rates.
+    /// Steps that were made.
+    pub step: u64,
+    /// The 20 N rates after the last of them.
     pub rates: Vec<f64>,
     /// What every step came to.
     pub history: Vec<StepReport>,
-    /// The file of rates.
-    pub weights: PathBuf,
-    /// The report.
-    pub report: PathBuf,
+    /// The measurements on held-out pictures.
+    pub validations: Validations,
+    /// The files that were written.
+    pub files: Vec<PathBuf>,
+}
+
+/// Where results are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The folder.
+    pub(crate) output_dir: PathBuf,
+    /// What the files' names begin with.
+    pub(crate) output_name: String,
+    /// Save the rates every so many steps.
+    pub(crate) save_every: Option<u64>,
+}
+
+impl Place {
+    fn path(&self, ending: &str) -> PathBuf {
+        self.output_dir.join(format!("{}{ending}", self.output_name))
+    }
 }
 
 /// Collects what a search comes to.
 #[derive(Debug)]
-pub(super) struct Results {
-    output_dir: PathBuf,
-    output_name: String,
-    save_every: Option<u64>,
-    spec: SearchSpec,
+pub(crate) struct Results {
+    subject: Subject,
+    /// None: nothing is written.
+    place: Option<Place>,
+    /// Whether standard output is for JSON.
+    json: bool,
     rates: Vec<f64>,
     history: Vec<StepReport>,
+    validations: Validations,
 }
 
 impl Results {
-    /// For a search that has made no step yet.
-    pub(super) fn new(settings: &Settings, spec: SearchSpec) -> Self {
-        let (output_dir, output_name) = (settings.output_dir.clone(), settings.output_name.clone());
-        let rates = spec.initial_rates();
-        Self { output_dir, output_name, save_every: settings.save_every_n_steps, spec, rates, history: Vec::new() }
+    /// For a search of which nothing is known but what it begins with.
+    pub(crate) fn new(subject: impl Into<Subject>, rates: Vec<f64>, place: Option<Place>, json: bool) -> Self {
+        let (history, validations) = Default::default();
+        Self { subject: subject.into(), place, json, rates, history, validations }
+    }
+
+    /// Whether standard output is for JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.json
     }
 
     /// Takes in a step; saves its rates if it is time for that.
     ///
     /// # Errors
     /// The rates can't be saved.
-    pub(super) fn add(&mut self, record: &StepRecord) -> Result<(), Failure> {
+    pub(crate) fn add(&mut self, record: &StepRecord) -> Result<(), Failure> {
         self.history.push(record.into());
         self.rates.clone_from(&record.rates);
-        if self.save_every.is_some_and(|every| record.step.is_multiple_of(every)) {
-            let path = self.path(&format!("-step{:08}.safetensors", record.step));
-            weights::save(&path, &record.rates)?;
+        let due = |place: &&Place| place.save_every.is_some_and(|every| record.step.is_multiple_of(every));
+        if let Some(place) = self.place.as_ref().filter(due) {
+            weights::save(&place.path(&format!("-step{:08}.safetensors", record.step)), &record.rates)?;
         }
         Ok(())
+    }
+
+    /// Takes in a measurement on the held-out pictures. Returns whether it is the best so far.
+    pub(crate) fn add_validation(&mut self, validation: &Arc<Validation>) -> bool {
+        self.validations.add(Arc::clone(validation));
+        self.validations.best().is_some_and(|best| best.step == validation.step)
     }
 
     /// Writes and prints the rates as they are.
     ///
     /// # Errors
-    /// A file can't be written; [`Failure::Interrupted`] if the user stopped the search, after all is written.
-    pub(super) fn write(self, end: End) -> Result<Outcome, Failure> {
-        let (step, steps) = (self.history.len(), self.spec.options.max_train_steps);
-        let failed = |why: &str| Failure::Run(anyhow!("the search failed at step {step} of {steps}: {why}"));
-        match end {
-            End::Failed(why) if step == 0 => return Err(failed(&why)),
-            End::Failed(why) => {
-                self.save(false)?;
-                return Err(failed(&why));
+    /// A file can't be written; [`Failure::Interrupted`] if the user stopped the search or no longer follows it, after
+    /// all is written.
+    pub(crate) fn write(self, end: End) -> Result<Outcome, Failure> {
+        let (step, steps) = (self.history.last().map_or(0, |record| record.step), self.subject.steps());
+        let early = match end {
+            End::Detached => return Err(Failure::Interrupted),
+            End::Broken { what, why } => {
+                if step > 0 {
+                    self.save(false, None)?;
+                }
+                return Err(Failure::Run(anyhow!("the search {what} at step {step} of {steps}: {why}")));
             }
-            End::Finished | End::Stopped => {}
+            End::Stopped => {
+                self.save(false, None)?;
+                self.print()?;
+                note(&format!("stopped at step {step} of {steps}; the same command with --resume goes on from there"));
+                return Err(Failure::Interrupted);
+            }
+            End::Finished(early) => early,
+        };
+        if let Some(early) = &early {
+            note(early);
         }
-        let (weights, report) = self.save(end == End::Finished)?;
-        let networks = NetworkRates::of(&self.spec.networks, &self.rates);
-        print(&format!("{}{}", table::table(&networks), lines(&networks)))?;
-        if end == End::Stopped {
-            note(&format!("stopped at step {step} of {steps}; the same command with --resume goes on from there"));
-            return Err(Failure::Interrupted);
-        }
-        let Self { spec, rates, history, .. } = self;
-        Ok(Outcome { spec, rates, history, weights, report })
+        let files = self.save(true, early)?;
+        self.print()?;
+        let Self { rates, history, validations, .. } = self;
+        Ok(Outcome { step, rates, history, validations, files })
     }
 
     /// Writes the rates and the report, and says where.
-    fn save(&self, finished: bool) -> Result<(PathBuf, PathBuf), Failure> {
-        let (weights, report) = (self.path(".safetensors"), self.path(".json"));
+    fn save(&self, finished: bool, early: Option<String>) -> Result<Vec<PathBuf>, Failure> {
+        let Some(place) = &self.place else { return Ok(Vec::new()) };
+        let (weights, report) = (place.path(".safetensors"), place.path(".json"));
         weights::save(&weights, &self.rates)?;
-        let content = Report::new(&self.spec, finished, &self.rates, self.history.clone());
+        let mut files = vec![weights];
+        if let Some(best) = self.validations.best() {
+            let path = place.path("-best.safetensors");
+            weights::save(&path, &best.rates)?;
+            files.push(path);
+        }
+        let mut content = Report::new(&self.subject, finished, &self.rates, self.history.clone(), &self.validations);
+        content.stopped_early = early;
         content.save(&report).with_context(|| format!("can't write {}; check --output_dir", report.display()))?;
-        note(&format!("wrote {} and {}", weights.display(), report.display()));
-        Ok((weights, report))
+        files.push(report);
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        note(&format!("wrote {}", and(&names)));
+        if self.json {
+            json::line(&json!({ "event": "written", "finished": finished, "files": names }))?;
+        }
+        Ok(files)
     }
 
-    fn path(&self, ending: &str) -> PathBuf {
-        self.output_dir.join(format!("{}{ending}", self.output_name))
+    /// The rates, how they compare, and the lines for other programs, on standard output unless that is for JSON.
+    fn print(&self) -> Result<(), Failure> {
+        if self.json {
+            return Ok(());
+        }
+        let networks = self.subject.with_rates(&self.rates);
+        let width = terminal_width();
+        let mut text = table::table(&networks, width);
+        let comparison = self.validations.table();
+        let last = self.history.last().map_or(0, |record| record.step);
+        if let Some(best) = self.validations.best().filter(|best| best.step != last) {
+            let networks = self.subject.with_rates(&best.rates);
+            // Writing to a String can't fail.
+            let _ = write!(text, "best, after step {}\n{}", best.step, table::table(&networks, width));
+            text += &comparison;
+            let _ = write!(text, "{}best, after step {}\n", lines(&self.subject.with_rates(&self.rates)), best.step);
+            text += &lines(&networks);
+        } else {
+            text += &comparison;
+            text += &lines(&networks);
+        }
+        Ok(print(&text)?)
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn and(names: &[String]) -> String {
+    match names {
+        [names @ .., last] if !names.is_empty() => format!("{} and {last}", names.join(", ")),
+        names => names.join(""),
     }
 }
 
 /// For each network the line of the reference and that of other programs.
-fn lines(networks: &[NetworkRates<'_>]) -> String {
+pub(crate) fn lines(networks: &[NetworkRates<'_>]) -> String {
     let mut text = String::new();
     for (number, network) in networks.iter().enumerate() {
         // Writing to a String can't fail.

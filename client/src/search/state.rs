@@ -1,6 +1,6 @@
 //! The folder `NAME-state`, in which a search is kept until it is done: the coordinator's store, and what it was asked.
 
-use crate::output::report::replace;
+use crate::output::file::replace;
 use lora_rates_common::spec::SearchSpec;
 use std::fs;
 use std::io;

@@ -34,6 +34,16 @@ pub enum Error {
         /// Why not, and what to give instead.
         why: String,
     },
+    /// An option that makes no sense without another.
+    #[error("--{option} needs --{needed}: {what}")]
+    Needs {
+        /// The option.
+        option: &'static str,
+        /// The other.
+        needed: &'static str,
+        /// Why.
+        what: &'static str,
+    },
     /// Two options that contradict each other.
     #[error("--{0} and --{1} exclude each other: give one of them")]
     Conflict(&'static str, &'static str),

@@ -2,7 +2,8 @@
 
 use super::{Error, Existing, Settings};
 use crate::options::Options;
-use lora_rates_common::convert::{MAX_ACCUMULATION, MAX_BATCH, MAX_NETWORKS, MAX_STEPS};
+use crate::remote::Target;
+use lora_rates_common::convert::{MAX_ACCUMULATION, MAX_BATCH, MAX_NAME, MAX_NETWORKS, MAX_STEPS, model_path};
 use lora_rates_common::dataset::DatasetOptions;
 use lora_rates_common::dataset::buckets::{BucketOptions, Buckets};
 use lora_rates_common::diffusion::{LossOptions, TIMESTEPS};
@@ -14,12 +15,28 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+/// Steps between two evaluations on held-out pictures, unless the user says.
+const VALIDATE_EVERY: u64 = 100;
+/// Most workers of one process.
+const MAX_DEVICES: usize = 64;
+
 impl Settings {
     /// Settings of these options, with defaults for what they leave open.
     ///
     /// # Errors
     /// An option that must be given is not, is out of range, or goes not together with another.
     pub fn resolve(options: &Options, existing: Existing) -> Result<Self, Error> {
+        Self::resolve_for(options, existing, None)
+    }
+
+    /// [`Self::resolve`] for a search by a coordinator, if one is given.
+    ///
+    /// # Errors
+    /// Those, and options that only make sense on this machine.
+    pub fn resolve_for(options: &Options, existing: Existing, coordinator: Option<Target>) -> Result<Self, Error> {
+        if coordinator.is_some() {
+            refuse_local(options)?;
+        }
         let default = Self::default();
         only(
             "network_module",
@@ -29,6 +46,7 @@ impl Settings {
         )?;
         only("optimizer_type", options.optimizer_type.as_deref(), "AdamW", "it is the only optimizer there is")?;
         let output_dir = options.output_dir.clone().unwrap_or(default.output_dir);
+        let output_name = options.output_name.clone().unwrap_or(default.output_name);
         let mut search = search_options(options, default.options)?;
         search.cache_dir = cache_dir(options, &output_dir)?;
         let settings = Self {
@@ -39,9 +57,12 @@ impl Settings {
             options: search,
             seed: options.seed,
             max_train_epochs: options.max_train_epochs,
-            device: device(options)?,
+            devices: devices(options)?,
+            coordinator,
+            name: options.name.clone().unwrap_or_else(|| output_name.clone()),
+            json: false,
             output_dir,
-            output_name: options.output_name.clone().unwrap_or(default.output_name),
+            output_name,
             save_every_n_steps: options.save_every_n_steps,
             existing,
         };
@@ -69,14 +90,66 @@ impl Settings {
         number("application_loss_weight", options.application_loss_weight, 0.0..=f64::MAX)?;
         number("noise_offset", options.noise_offset.into(), 0.0..=10.0)?;
         within("network_weights", self.networks.len(), 1..=MAX_NETWORKS)?;
+        if self.devices.len() > MAX_DEVICES {
+            let (value, range) = (format!("{} devices", self.devices.len()), format!("at most {MAX_DEVICES}"));
+            return Err(Error::Range { option: "device", value, range });
+        }
+        validation(options)?;
         options.loss.validate()?;
         if self.max_train_epochs.is_none() {
             // With epochs the number of steps, and so the room for a warm-up, is known once the pictures are.
             Schedule::new(&options.learning_rate, options.max_train_steps)?;
         }
         Buckets::new(&self.dataset.buckets)?;
-        file_name(&self.output_name)
+        file_name(&self.output_name)?;
+        within("name (its length)", self.name.len(), 1..=MAX_NAME)
     }
+}
+
+/// Refuses what only makes sense on this machine, and a model that no worker could find.
+fn refuse_local(options: &Options) -> Result<(), Error> {
+    let refuse = |option, value: String, why: &str| Err(Error::Unsupported { option, value, why: why.to_owned() });
+    if let Some(device) = &options.device {
+        let why = "with --coordinator its workers choose their devices; leave it out, or search here with \
+                   --coordinator local";
+        return refuse("device", device.join(","), why);
+    }
+    let kept = "with --coordinator the encoded pictures are kept by the coordinator anyway; leave it out";
+    if options.cache_latents_to_disk == Some(true) {
+        return refuse("cache_latents_to_disk", "true".to_owned(), kept);
+    }
+    if let Some(folder) = &options.cache_dir {
+        return refuse("cache_dir", folder.display().to_string(), kept);
+    }
+    let paths = [("pretrained_model_name_or_path", &options.pretrained_model_name_or_path), ("vae", &options.vae)];
+    for (option, path) in paths {
+        let Some(path) = path.as_ref().map(|path| path.to_string_lossy().into_owned()) else { continue };
+        if model_path(option, path.clone()).is_err() {
+            let why = "with --coordinator give the path below its workers' model folder, without a leading / and \
+                       without ..";
+            return refuse(option, path, why);
+        }
+    }
+    Ok(())
+}
+
+/// Checks what is said of held-out pictures.
+fn validation(options: &SearchOptions) -> Result<(), Error> {
+    let split = options.validation_split;
+    if !(0.0..1.0).contains(&split) {
+        let range = "from 0 to below 1: the part of the pictures that is held out".to_owned();
+        return Err(Error::Range { option: "validation_split", value: split.to_string(), range });
+    }
+    let needs =
+        [("validate_every_n_steps", options.validate_every_n_steps > 0), ("early_stop", options.early_stop > 0)];
+    for (option, _) in needs.into_iter().filter(|(_, given)| *given && split == 0.0) {
+        let what = "without held-out pictures there is nothing to measure; give a part such as 0.2";
+        return Err(Error::Needs { option, needed: "validation_split", what });
+    }
+    if split > 0.0 {
+        within("validate_every_n_steps", options.validate_every_n_steps, 1..=MAX_STEPS)?;
+    }
+    Ok(())
 }
 
 /// A name that is that of a file in the output folder and no other.
@@ -152,9 +225,14 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
         cache_dir: None,
         skip_unmatched_keys: options.skip_unmatched_keys.unwrap_or(default.skip_unmatched_keys),
         penalize_dead_slots: options.penalize_dead_slots.unwrap_or(default.penalize_dead_slots),
-        validation_split: default.validation_split,
-        validate_every_n_steps: default.validate_every_n_steps,
-        early_stop: default.early_stop,
+        validation_split: options.validation_split.unwrap_or_default(),
+        validate_every_n_steps: match options.validate_every_n_steps {
+            // A 0 that was asked for is refused, not replaced.
+            Some(every) => every,
+            None if options.validation_split.is_some_and(|split| split > 0.0) => VALIDATE_EVERY,
+            None => 0,
+        },
+        early_stop: options.early_stop.unwrap_or_default(),
     })
 }
 
@@ -177,11 +255,11 @@ fn precision(given: Option<&str>) -> Result<Precision, Error> {
     given.parse().map_err(|why| Error::Unsupported { option, value, why })
 }
 
-fn device(options: &Options) -> Result<Option<Device>, Error> {
+fn devices(options: &Options) -> Result<Vec<Device>, Error> {
     let parse = |value: &String| {
         value.parse().map_err(|why| Error::Unsupported { option: "device", value: value.clone(), why })
     };
-    options.device.as_ref().map(parse).transpose()
+    options.device.iter().flatten().map(parse).collect()
 }
 
 /// Refuses every value but one.

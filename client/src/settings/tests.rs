@@ -33,7 +33,7 @@ fn defaults_are_the_references_but_for_the_learning_rate() {
     assert_eq!((options.application_loss_weight, options.learning_rate.learning_rate), (1e-4, 0.1));
     assert_eq!(options.learning_rate.lr_scheduler, LrScheduler::Constant);
     assert!(options.cache_latents && options.cache_dir.is_none());
-    assert_eq!((settings.seed, settings.device, settings.max_train_epochs), (None, None, None));
+    assert_eq!((settings.seed, settings.devices, settings.max_train_epochs), (None, Vec::new(), None));
     assert_eq!((settings.output_dir, settings.output_name), ("./output".into(), "rates".to_owned()));
 }
 
@@ -77,10 +77,56 @@ fn what_is_not_supported_is_refused_with_the_reason() {
     assert!(refusal(|o| o.mixed_precision = Some("fp8".into())).contains("no (f32) or bf16"));
     assert!(refusal(|o| o.network_module = Some("lycoris.kohya".into())).contains("networks.lora"));
     assert!(refusal(|o| o.optimizer_type = Some("Lion".into())).contains("AdamW"));
-    assert!(refusal(|o| o.device = Some("tpu".into())).contains("--device"));
+    assert!(refusal(|o| o.device = Some(vec!["tpu".into()])).contains("--device"));
     for name in ["", "a/b", "..", ".hidden", "a\0b"] {
         assert!(refusal(|o| o.output_name = Some(name.into())).contains("--output_name"), "{name:?}");
     }
+}
+
+#[test]
+fn held_out_pictures_are_measured_every_hundred_steps_unless_told() {
+    let resolve = |options: Options| Settings::resolve(&options, Existing::Refuse).unwrap().options;
+    let split = Options { validation_split: Some(0.25), ..least() };
+    let options = resolve(Options { early_stop: Some(3), ..split.clone() });
+    assert_eq!((options.validate_every_n_steps, options.early_stop), (100, 3));
+    assert_eq!(resolve(Options { validate_every_n_steps: Some(7), ..split.clone() }).validate_every_n_steps, 7);
+    assert_eq!(resolve(least()).validate_every_n_steps, 0);
+    let message = refusal(|o| o.validate_every_n_steps = Some(10));
+    assert!(message.contains("--validate_every_n_steps needs --validation_split"), "{message}");
+    assert!(refusal(|o| o.early_stop = Some(1)).contains("--early_stop needs --validation_split"));
+    for split in [1.0, -0.1, f64::NAN] {
+        assert!(refusal(|o| o.validation_split = Some(split)).contains("--validation_split is"));
+    }
+    let zero = refusal(|o| (o.validation_split, o.validate_every_n_steps) = (Some(0.5), Some(0)));
+    assert!(zero.contains("--validate_every_n_steps is 0"), "{zero}");
+}
+
+#[test]
+fn a_coordinator_refuses_what_is_for_this_machine() {
+    let target = || Target { url: "http://host:1".to_owned(), access: Default::default() };
+    let resolve = |options: Options| Settings::resolve_for(&options, Existing::Refuse, Some(target()));
+    assert_eq!(resolve(least()).unwrap().coordinator, Some(target()));
+    for (option, options) in [
+        ("--device cpu:", Options { device: Some(vec!["cpu".into()]), ..least() }),
+        ("--cache_latents_to_disk", Options { cache_latents_to_disk: Some(true), ..least() }),
+        ("--cache_dir", Options { cache_dir: Some("c".into()), ..least() }),
+        ("--pretrained_model_name_or_path", Options { pretrained_model_name_or_path: Some("/m".into()), ..least() }),
+        ("--vae ../v", Options { vae: Some("../v".into()), ..least() }),
+    ] {
+        let message = resolve(options).unwrap_err().to_string();
+        assert!(message.contains(option) && message.contains("with --coordinator"), "{message}");
+    }
+}
+
+#[test]
+fn every_device_gets_a_worker_and_the_output_name_is_the_name() {
+    let devices = vec!["cuda:0".into(), "cuda:1".into()];
+    let options = Options { device: Some(devices), output_name: Some("x".into()), ..least() };
+    let settings = Settings::resolve(&options, Existing::Refuse).unwrap();
+    assert_eq!(settings.devices, [Device::Cuda(0), Device::Cuda(1)]);
+    assert_eq!(settings.name, "x");
+    assert!(refusal(|o| o.device = Some(vec!["cpu".into(); 65])).contains("--device is 65 devices"));
+    assert!(refusal(|o| o.name = Some(String::new())).contains("--name"));
 }
 
 #[test]

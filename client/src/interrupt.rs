@@ -11,7 +11,7 @@ const SAME: Duration = Duration::from_millis(500);
 
 /// Knows whether the user asked to stop.
 #[derive(Clone, Debug)]
-pub(super) struct Interrupts {
+pub(crate) struct Interrupts {
     asked: watch::Receiver<bool>,
 }
 
@@ -20,7 +20,7 @@ impl Interrupts {
     ///
     /// # Errors
     /// The operating system refuses.
-    pub(super) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         let mut signals = Signals::new()?;
         let (ask, asked) = watch::channel(false);
         tokio::spawn(async move {
@@ -37,7 +37,7 @@ impl Interrupts {
     }
 
     /// Until the user asks to stop.
-    pub(super) async fn asked(&mut self) {
+    pub(crate) async fn asked(&mut self) {
         if self.asked.wait_for(|asked| *asked).await.is_err() {
             // Nobody listens any more: the process is about to end.
             std::future::pending::<()>().await;
