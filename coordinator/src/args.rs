@@ -54,16 +54,29 @@ struct Limits {
     /// A worker that says nothing for so many seconds is gone; they speak every 2
     #[arg(long, env = "LORA_RATES_SILENCE", value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     silence: Duration,
+    /// Searches fail when there is no worker at all for so many seconds; without it they wait
+    #[arg(long, env = "LORA_RATES_WORKER_TIMEOUT", value_name = "SECONDS", value_parser = seconds)]
+    worker_timeout: Option<Duration>,
+    /// Searches that are not over, at most
+    #[arg(long, env = "LORA_RATES_MAX_SEARCHES", value_name = "N", default_value_t = Options::default().max_searches)]
+    max_searches: usize,
+    /// Bytes of all pictures, networks and encodings, at most; without it the disk is the limit
+    #[arg(long, env = "LORA_RATES_MAX_BLOB_BYTES", value_name = "BYTES")]
+    max_blob_bytes: Option<u64>,
 }
 
 impl From<OptionArgs> for Options {
     fn from(args: OptionArgs) -> Self {
         let OptionArgs { data_dir, pause_on_start, limits, security } = args;
-        let Limits { max_connections, max_streams, silence } = limits;
+        let Limits { max_connections, max_streams, silence, worker_timeout, max_searches, max_blob_bytes } = limits;
         Self {
             data_dir,
             resume_on_start: !pause_on_start,
+            trusted: false,
             silence,
+            worker_timeout,
+            max_searches,
+            max_blob_bytes: max_blob_bytes.unwrap_or(Self::default().max_blob_bytes),
             max_connections,
             max_streams,
             security,

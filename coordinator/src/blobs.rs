@@ -44,7 +44,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_blob: convert::MAX_BLOB, max_bytes: u64::MAX, max_uploads: 64, patience: Duration::from_secs(5), inline: false }
+        Self {
+            max_blob: convert::MAX_BLOB,
+            max_bytes: u64::MAX,
+            max_uploads: 64,
+            patience: Duration::from_secs(5),
+            inline: false,
+        }
     }
 }
 
@@ -137,10 +143,7 @@ impl Blobs {
     ///
     /// # Errors
     /// [`Error::Stopped`].
-    pub(crate) async fn work<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Error> {
+    pub(crate) async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         self.inner.work(work).await
     }
 
@@ -164,7 +167,8 @@ impl Blobs {
         if size > limit {
             return Err(Error::TooLarge { size, limit });
         }
-        let turn = tokio::time::timeout(self.inner.options.patience, Arc::clone(&self.inner.turns).acquire_owned()).await;
+        let turn =
+            tokio::time::timeout(self.inner.options.patience, Arc::clone(&self.inner.turns).acquire_owned()).await;
         let turn = turn.map_err(|_| Error::Busy)?.map_err(|_| Error::Stopped)?;
         Upload::begin(Arc::clone(&self.inner), turn, key, size, offset).await
     }

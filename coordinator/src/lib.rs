@@ -26,6 +26,7 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 
+use blobs::Blobs;
 use edge::{Edge, Monitor, Peer, Security};
 use service::{Handle, Service};
 use std::io;
@@ -38,6 +39,8 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tokio_stream::{Stream, StreamExt};
 
+/// The blobs within the data folder.
+pub const BLOBS: &str = "blobs";
 /// How long open streams may take to end when the coordinator stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -55,6 +58,12 @@ pub enum Error {
     Address(io::Error),
 }
 
+impl From<blobs::Error> for Error {
+    fn from(error: blobs::Error) -> Self {
+        Self::Service(error.into())
+    }
+}
+
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         Self::Service(error.into())
@@ -64,14 +73,27 @@ impl From<store::Error> for Error {
 /// What a coordinator may be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Folder of the store; none: everything is forgotten with the process. Default none.
+    /// Folder of the store and the blobs; none: everything is forgotten with the process. Default none.
     pub data_dir: Option<PathBuf>,
+    /// Clients and workers are on this machine and may name any file on it; otherwise pictures and networks must be
+    /// uploaded, and models lie below the workers' model folder. Default true.
+    pub trusted: bool,
     /// Go on with searches that were running when the coordinator stopped; otherwise they are paused. Default true.
     pub resume_on_start: bool,
     /// A worker that says nothing for so long is gone. Default 10 s: five heartbeats.
     pub silence: Duration,
-    /// When no result comes for so long, idle workers compute what others are computing. Default 60 s.
+    /// When no result comes for so long, and for four times as long as one takes, idle workers compute what others are
+    /// computing. Default 2 s.
     pub overdue: Duration,
+    /// A search fails when there is no worker at all for so long; none: it waits for ever. Default none.
+    pub worker_timeout: Option<Duration>,
+    /// Searches that are not over, at most. Default 1000.
+    pub max_searches: usize,
+    /// Bytes of all blobs, at most. Default: no limit but the disk.
+    pub max_blob_bytes: u64,
+    /// Use store and blobs without threads of their own. For simulations, in which nothing may depend on real time.
+    /// Default false.
+    pub inline_store: bool,
     /// Connections at once; more are closed. Default 1000.
     pub max_connections: u32,
     /// Calls at once over one connection; more wait. Default 2048: one client may watch a thousand searches.
@@ -84,9 +106,14 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             data_dir: None,
+            trusted: true,
             resume_on_start: true,
             silence: Duration::from_secs(10),
-            overdue: Duration::from_secs(60),
+            overdue: Duration::from_secs(2),
+            worker_timeout: None,
+            max_searches: 1000,
+            max_blob_bytes: u64::MAX,
+            inline_store: false,
             max_connections: 1000,
             max_streams: 2048,
             security: Security::default(),
@@ -117,16 +144,27 @@ impl Coordinator {
     /// # Errors
     /// Those of [`Self::open`].
     pub fn open_watched(options: Options, monitor: Monitor) -> Result<Self, Error> {
-        let Options { data_dir, resume_on_start, silence, overdue, max_connections, max_streams, security } = options;
+        let Options { data_dir, security, max_connections, max_streams, silence, .. } = options;
         let edge::Loaded { tls, door } = security.load()?;
-        let edge = Edge::new(edge::Settings { tls, door, max_connections, max_streams, silence, monitor })?;
-        let store = match data_dir {
-            Some(folder) => Store::open(&folder)?,
-            None => Store::in_memory()?,
+        let settings = service::Settings {
+            trusted: options.trusted,
+            resume_on_start: options.resume_on_start,
+            overdue: options.overdue,
+            worker_timeout: options.worker_timeout,
+            max_searches: options.max_searches,
+            inline_store: options.inline_store,
+            metrics: monitor.metrics.clone(),
+            ..service::Settings::default()
         };
-        // A clock needs a period.
-        let overdue = overdue.max(Duration::from_millis(1));
-        let (service, handle, thread) = Service::new(store, resume_on_start, overdue)?;
+        let edge = Edge::new(edge::Settings { tls, door, max_connections, max_streams, silence, monitor })?;
+        let limits =
+            blobs::Options { max_bytes: options.max_blob_bytes, inline: options.inline_store, ..Default::default() };
+        let (store, blobs) = match data_dir {
+            // The store first: it sees to it that nobody else uses the folder.
+            Some(folder) => (Store::open(&folder)?, Blobs::open(&folder.join(BLOBS), limits)?),
+            None => (Store::in_memory()?, Blobs::temporary(limits)?),
+        };
+        let (service, handle, thread) = Service::new(store, blobs, settings)?;
         Ok(Self { service, handle, thread, security, edge })
     }
 

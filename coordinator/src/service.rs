@@ -73,8 +73,7 @@ impl Service {
         let (store, thread) = if settings.inline_store { store.inline() } else { store.spawn()? };
         let (sender, calls) = mpsc::channel(CALLS);
         let (says, done) = mpsc::unbounded_channel();
-        let handle =
-            Handle { calls: sender, store: store.clone(), blobs: blobs.clone(), trusted: settings.trusted };
+        let handle = Handle { calls: sender, store: store.clone(), blobs: blobs.clone(), trusted: settings.trusted };
         let workers = Workers::default();
         Ok((Self { calls, store, done, says, blobs, settings, catalog, workers, unsettled: true }, handle, thread))
     }
@@ -300,7 +299,8 @@ impl Service {
     fn look_at_clock(&mut self) {
         self.unsettled |= self.workers.end_quarantines();
         let overdue = self.settings.overdue;
-        let late = self.catalog.wanting_mut().filter_map(|(id, entry)| entry.clock.is_overdue(overdue).then(|| id.clone()));
+        let late =
+            self.catalog.wanting_mut().filter_map(|(id, entry)| entry.clock.is_overdue(overdue).then(|| id.clone()));
         for id in late.collect::<Vec<_>>() {
             self.happens(&id, Event::Overdue, Cause::Clock);
         }
@@ -336,7 +336,8 @@ impl Service {
             for (worker, id) in share::share(&wanting, &self.workers.hands()) {
                 self.move_to(worker, id);
             }
-            for id in wanting.into_iter().filter(|id| self.workers.have_all_failed(id)) {
+            let failed = wanting.into_iter().filter(|id| self.workers.have_all_failed(id));
+            for id in failed.collect::<Vec<_>>() {
                 let reason = self.catalog.any(&id).and_then(|entry| entry.expelled.take());
                 let reason = reason.unwrap_or_else(|| "no worker can work for the search".to_owned());
                 self.happens(&id, Event::Abandoned(reason), Cause::Worker);

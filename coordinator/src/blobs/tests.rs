@@ -129,7 +129,8 @@ async fn limits_hold_and_count_what_is_on_its_way() {
 
 #[tokio::test]
 async fn one_sender_at_a_time_and_one_that_has_fallen_silent_gives_way() {
-    let blobs = Blobs::temporary(Options { inline: true, patience: Duration::from_millis(200), ..Options::default() }).unwrap();
+    let blobs =
+        Blobs::temporary(Options { inline: true, patience: Duration::from_millis(200), ..Options::default() }).unwrap();
     let key = file_key(b"0123456789");
     let mut first = blobs.put(key.clone(), 10, 0).await.unwrap().unwrap();
     first.write(b"01".to_vec()).await.unwrap();
@@ -145,7 +146,9 @@ async fn one_sender_at_a_time_and_one_that_has_fallen_silent_gives_way() {
 
 #[tokio::test]
 async fn uploads_wait_for_their_turn_and_are_refused_in_the_end() {
-    let blobs = Blobs::temporary(Options { max_uploads: 1, patience: Duration::from_millis(200), ..Options::default() }).unwrap();
+    let blobs =
+        Blobs::temporary(Options { max_uploads: 1, patience: Duration::from_millis(200), ..Options::default() })
+            .unwrap();
     let first = blobs.put(encoding_key(), 10, 0).await.unwrap().unwrap();
     let key = file_key(b"x");
     let waiting = put(&blobs, &key, b"x");

@@ -3,10 +3,11 @@
 use super::connections::{Peer, Slots};
 use super::gate::{Door, Gate, Need};
 use super::{Error, Monitor, Phase};
-use crate::service::{Handle, SearchApi, WorkerApi};
+use crate::service::{BlobApi, Handle, SearchApi, WorkerApi};
+use lora_rates_proto::v1::blob_service_server::{BlobServiceServer, SERVICE_NAME as BLOB};
 use lora_rates_proto::v1::search_service_server::{SERVICE_NAME as SEARCH, SearchServiceServer};
 use lora_rates_proto::v1::worker_service_server::{SERVICE_NAME as WORKER, WorkerServiceServer};
-use lora_rates_proto::{DESCRIPTORS, MAX_MESSAGE};
+use lora_rates_proto::{CHUNK, DESCRIPTORS, MAX_MESSAGE};
 use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
@@ -95,6 +96,9 @@ impl Edge {
     fn routes(&self, handle: Handle) -> Result<(HealthReporter, Routes), Error> {
         let search = SearchServiceServer::new(SearchApi { handle: handle.clone() });
         let search = search.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+        // Its messages are chunks; the rest of one is small.
+        let blob = BlobServiceServer::new(BlobApi { blobs: handle.blobs().clone() });
+        let blob = blob.max_decoding_message_size(2 * CHUNK).max_encoding_message_size(2 * CHUNK);
         let worker = WorkerServiceServer::new(WorkerApi { handle, silence: self.silence });
         let worker = worker.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
         let (reporter, health) = tonic_health::server::health_reporter();
@@ -107,6 +111,7 @@ impl Edge {
         routes
             .add_service(InterceptedService::new(search, self.gate.needs(Need::Client)))
             .add_service(InterceptedService::new(worker, self.gate.needs(Need::Worker)))
+            .add_service(InterceptedService::new(blob, self.gate.needs(Need::Known)))
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
@@ -120,7 +125,7 @@ async fn tell(mut health: HealthReporter, monitor: Monitor) -> Infallible {
     loop {
         let now = *phase.borrow_and_update();
         let status = if now == Phase::Serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for service in ["", SEARCH, WORKER] {
+        for service in ["", SEARCH, WORKER, BLOB] {
             health.set_service_status(service, status).await;
             if now == Phase::Stopping {
                 // Those who watch hear it, and their streams end: the end waits for nobody.

@@ -48,10 +48,7 @@ impl BlobService for BlobApi {
         Ok(Response::new(StatBlobResponse { complete, received }))
     }
 
-    async fn put_blob(
-        &self,
-        request: Request<Streaming<PutBlobRequest>>,
-    ) -> Result<Response<PutBlobResponse>, Status> {
+    async fn put_blob(&self, request: Request<Streaming<PutBlobRequest>>) -> Result<Response<PutBlobResponse>, Status> {
         let (_, extensions, mut stream) = request.into_parts();
         check_role(&extensions, None)?;
         let Some(Part::Start(start)) = next(&mut stream).await? else {

@@ -167,9 +167,8 @@ impl Catalog {
     pub(super) fn list(&self, list: &ListSearches) -> Page<(u64, SearchStatus)> {
         let after = self.order.range((Bound::Excluded(list.after), Bound::Unbounded));
         let entries = after.filter_map(|(number, id)| Some((*number, self.entries.get(id)?)));
-        let wanted = entries.filter(|(_, entry)| {
-            !entry.deleting && (list.states.is_empty() || list.states.contains(&entry.state()))
-        });
+        let wanted = entries
+            .filter(|(_, entry)| !entry.deleting && (list.states.is_empty() || list.states.contains(&entry.state())));
         Page::new(wanted.map(|(number, entry)| (number, entry.status())), list.limit)
     }
 

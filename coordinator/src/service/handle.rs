@@ -178,7 +178,9 @@ impl Handle {
                     Err(Error::Store(store::Error::Unknown(_))) => continue,
                     spec => spec?,
                 };
-                create::blobs_of(&spec).iter().for_each(|key| drop(keys.remove(key)));
+                for key in create::blobs_of(&spec) {
+                    keys.remove(&key);
+                }
             }
             let unneeded: Vec<BlobKey> = keys.iter().cloned().collect();
             if unneeded.is_empty() {

@@ -5,7 +5,6 @@ use super::{Handle, RatesAt, pages, watch};
 use crate::search::Order;
 use lora_rates_common::block::BLOCKS;
 use lora_rates_common::convert::{CreateSearch, Describe, RatesOf, search_id, search_states};
-use lora_rates_proto::prost::Message as _;
 use lora_rates_proto::v1::search_service_server::SearchService;
 use lora_rates_proto::v1::{
     CancelSearchRequest, CancelSearchResponse, CreateSearchRequest, CreateSearchResponse, DeleteSearchRequest,
@@ -14,6 +13,7 @@ use lora_rates_proto::v1::{
     ListWorkersResponse, NetworkRates, PauseSearchRequest, PauseSearchResponse, ResumeSearchRequest,
     ResumeSearchResponse, Search, WatchSearchRequest, WatchSearchResponse, Worker,
 };
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};

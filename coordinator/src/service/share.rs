@@ -66,10 +66,11 @@ impl<'a, W: Copy + Ord, S: Clone + Ord> Table<'a, W, S> {
 
     /// Gives one free worker to the poorest search that it may have. Whether there was one.
     fn give_free(&mut self) -> bool {
-        let found = self.hands.iter().enumerate().filter(|(_, (_, _, to))| to.is_none()).find_map(|(at, (hand, ..))| {
-            let open = self.searches.iter().enumerate().filter(|(_, search)| hand.may_have(search));
-            open.map(|(place, _)| place).min_by_key(|place| (self.count(*place), *place)).map(|place| (at, place))
-        });
+        let found =
+            self.hands.iter().enumerate().filter(|(_, (_, _, to))| to.is_none()).find_map(|(at, (hand, ..))| {
+                let open = self.searches.iter().enumerate().filter(|(_, search)| hand.may_have(search));
+                open.map(|(place, _)| place).min_by_key(|place| (self.count(*place), *place)).map(|place| (at, place))
+            });
         found.inspect(|(at, place)| self.seat(*at, *place)).is_some()
     }
 
@@ -134,8 +135,10 @@ impl<'a, W: Copy + Ord, S: Clone + Ord> Table<'a, W, S> {
     /// or came last.
     fn movable(&self, from: usize, to: usize) -> Option<usize> {
         let search = self.searches.get(to)?;
-        let open = self.hands.iter().enumerate().filter(|(_, (hand, _, at))| *at == Some(from) && hand.may_have(search));
-        open.min_by_key(|(_, (hand, was, at))| (was == at, hand.ready, std::cmp::Reverse(hand.worker))).map(|(at, _)| at)
+        let open =
+            self.hands.iter().enumerate().filter(|(_, (hand, _, at))| *at == Some(from) && hand.may_have(search));
+        open.min_by_key(|(_, (hand, was, at))| (was == at, hand.ready, std::cmp::Reverse(hand.worker)))
+            .map(|(at, _)| at)
     }
 
     fn moves(self) -> Vec<(W, S)> {

@@ -1,8 +1,8 @@
 //! The workers that are connected.
 
+use super::Error;
 use super::message::{Answer, Joined, ListWorkers, Page, ToWorker};
 use super::share::Hand;
-use super::Error;
 use crate::search::WorkerId;
 use lora_rates_common::convert::{Describe, Described, Heartbeat, Hello, Memory, ModelDescription};
 use lora_rates_common::convert::{WorkerState, WorkerStatus};
@@ -188,7 +188,9 @@ impl Workers {
 
     /// Any worker may be given to this search again.
     pub(super) fn pardon(&mut self, id: &str) {
-        self.connected.values_mut().for_each(|worker| drop(worker.expelled.remove(id)));
+        for worker in self.connected.values_mut() {
+            worker.expelled.remove(id);
+        }
     }
 
     /// Whether there are workers, and none of them may work for this search.
