@@ -6,6 +6,7 @@ use clap::Parser;
 use lora_rates_proto::connect::Access;
 use lora_rates_worker::device::{self, Device};
 use lora_rates_worker::session::{self, Coordinator, Error, Files, Options};
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,7 +67,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    tracing_subscriber::fmt().with_env_filter(args.log.clone()).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(args.log.clone()).with_writer(std::io::stderr).with_ansi(colours).init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(1, &format!("can't start: {error}")),
