@@ -215,7 +215,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn tls_config(access: &Access) -> Result<ClientTlsConfig, Error> {
-    let mut config = ClientTlsConfig::new();
+    let mut config = ClientTlsConfig::new().timeout(CONNECT);
     config = match &access.tls_ca {
         Some(path) => config.ca_certificate(Certificate::from_pem(read(path)?)),
         None => config.with_native_roots(),
