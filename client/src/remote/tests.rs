@@ -151,6 +151,11 @@ fn step(step: u64) -> Result<v1::WatchSearchResponse, Status> {
     Ok(v1::WatchSearchResponse { event: Some(v1::watch_search_response::Event::Step(record)) })
 }
 
+fn validation(step: u64) -> Result<v1::WatchSearchResponse, Status> {
+    let validation = v1::Validation { step, rates: vec![0.5; 20], ..v1::Validation::default() };
+    Ok(v1::WatchSearchResponse { event: Some(v1::watch_search_response::Event::Validation(validation)) })
+}
+
 /// Everything that is seen until the end: steps by number, states by name, and what becomes of the connection.
 async fn seen(remote: &Remote) -> (Vec<String>, Option<Error>) {
     let (mut watch, mut all) = (remote.watch("abc", 0), Vec::new());
@@ -160,6 +165,7 @@ async fn seen(remote: &Remote) -> (Vec<String>, Option<Error>) {
             Err(error) => return (all, Some(error)),
             Ok(Some(Seen::Event(SearchEvent::Step(record)))) => record.step.to_string(),
             Ok(Some(Seen::Event(SearchEvent::Status(status)))) => status.state.to_string(),
+            Ok(Some(Seen::Event(SearchEvent::Validation(it)))) => format!("evaluation {}", it.step),
             Ok(Some(Seen::Event(event))) => format!("{event:?}"),
             Ok(Some(Seen::Lost(_))) => "lost".to_owned(),
             Ok(Some(Seen::Back)) => "back".to_owned(),
@@ -171,16 +177,16 @@ async fn seen(remote: &Remote) -> (Vec<String>, Option<Error>) {
 async fn a_broken_stream_is_taken_up_after_the_last_step_and_no_step_comes_twice() {
     let running = || status(SearchState::Running);
     let streams = [
-        vec![running(), step(1), step(2), Err(Status::unavailable("gone"))],
+        vec![running(), validation(0), step(1), step(2), validation(2), Err(Status::unavailable("gone"))],
         // One that ends in order while the search runs: a coordinator that stops.
-        vec![running(), step(2), step(3)],
+        vec![running(), step(2), validation(2), step(3)],
         vec![running(), step(4), status(SearchState::Finished)],
     ];
     let fake = Fake { streams: Arc::new(Mutex::new(streams.into())), ..Fake::default() };
     let (all, error) = seen(&fake.serve().await).await;
     assert!(error.is_none());
-    let expected = ["running", "1", "2", "lost", "back", "running", "3", "lost", "back", "running", "4", "finished"];
-    assert_eq!(all, expected);
+    let expected = "running|evaluation 0|1|2|evaluation 2|lost|back|running|3|lost|back|running|4|finished";
+    assert_eq!(all.join("|"), expected);
     assert_eq!(*fake.asked.lock().unwrap(), [0, 2, 3]);
 }
 
