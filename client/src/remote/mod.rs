@@ -3,6 +3,8 @@
 mod error;
 mod find;
 mod target;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod watch;
 

@@ -24,7 +24,7 @@ pub(crate) enum Seen {
     Back,
 }
 
-/// What happens in a search, steps in order and each once.
+/// What happens in a search, steps and evaluations in order and each once.
 #[derive(Debug)]
 pub(crate) struct Watch {
     seen: mpsc::Receiver<Result<Seen, Error>>,
@@ -36,7 +36,7 @@ impl Watch {
         let (seen, receiver) = mpsc::channel(WAITING);
         let remote = remote.clone();
         let search_id = search_id.to_owned();
-        let watcher = Watcher { remote, search_id, step: after_step, at_rest: false, seen };
+        let watcher = Watcher { remote, search_id, step: after_step, validated: None, at_rest: false, seen };
         // A task of its own, so that whoever reads may stop waiting at any time.
         Self { seen: receiver, task: tokio::spawn(watcher.run()) }
     }
@@ -61,6 +61,8 @@ struct Watcher {
     search_id: String,
     /// The last step that was seen.
     step: u64,
+    /// The step of the last evaluation that was seen.
+    validated: Option<u64>,
     /// Whether the last state that was seen is one in which nothing happens.
     at_rest: bool,
     seen: mpsc::Sender<Result<Seen, Error>>,
@@ -127,7 +129,10 @@ impl Watcher {
             SearchEvent::Status(status) => {
                 self.at_rest = status.state.is_over() || status.state == SearchState::Paused;
             }
-            SearchEvent::Progress(_) | SearchEvent::Validation(_) => {}
+            // After a break, evaluations begin with that of the last step again.
+            SearchEvent::Validation(validation) if Some(validation.step) <= self.validated => return Ok(()),
+            SearchEvent::Validation(validation) => self.validated = Some(validation.step),
+            SearchEvent::Progress(_) => {}
         }
         self.tell(Seen::Event(event)).await
     }

@@ -1,6 +1,8 @@
 //! Running the program on the tiny golden model. No test file needs all of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod cluster;
+
 use lora_rates_test_support::{fixture, tiny_single};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,8 +35,13 @@ impl Bench {
 
     /// `lora-rates search` with what every search needs, and these arguments; a later option replaces an earlier one.
     pub fn search(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lora-rates"));
-        command.current_dir(self.folder.path()).env_remove("LORA_RATES_LOG").stdin(Stdio::null());
+        self.command("search", arguments, &[])
+    }
+
+    /// Such a command with what every search needs but these options, and these arguments.
+    pub fn command(&self, name: &str, arguments: &[&str], without: &[&str]) -> Command {
+        let mut command = lora_rates();
+        command.current_dir(self.folder.path());
         let mut defaults = vec![
             ("--pretrained_model_name_or_path", text(&tiny_single())),
             ("--network_weights", text(&fixture("lora/L1_attention.safetensors"))),
@@ -46,8 +53,8 @@ impl Bench {
             ("--max_train_steps", "3".to_owned()),
             ("--output_dir", "out".to_owned()),
         ];
-        defaults.retain(|(option, _)| !arguments.contains(option));
-        command.arg("search").args(arguments);
+        defaults.retain(|(option, _)| !arguments.contains(option) && !without.contains(option));
+        command.arg(name).args(arguments);
         defaults.into_iter().for_each(|(option, value)| {
             command.arg(option).arg(value);
         });
@@ -64,6 +71,19 @@ impl Bench {
     pub fn json(&self, name: &str) -> serde_json::Value {
         serde_json::from_slice(&self.written(name)).expect("JSON")
     }
+}
+
+/// The program, whatever the environment says.
+pub fn lora_rates() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lora-rates"));
+    command.env_remove("LORA_RATES_LOG").env_remove("LORA_RATES_COORDINATOR").stdin(Stdio::null());
+    command
+}
+
+/// The objects that it printed, a line each.
+pub fn json_lines(output: &Output) -> Vec<serde_json::Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
 /// Runs it to its end and asserts that it went well.
