@@ -12,6 +12,22 @@ pub enum Role {
 }
 
 impl Role {
+    /// `client` or `worker`; of those that may be either, `caller`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Worker => "worker",
+            Self::Anyone => "caller",
+        }
+    }
+
+    /// The role that certificates and tokens call so.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Client, Self::Worker].into_iter().find(|role| role.name() == name)
+    }
+
     /// Whether the caller may do what clients do.
     #[must_use]
     pub fn is_client(self) -> bool {

@@ -8,17 +8,21 @@ mod event;
 mod members;
 mod results;
 mod update;
+mod validations;
+mod work;
 
 pub use event::{Command, Commit, Event, Order, Refusal, WorkerId};
 
-use crate::ledger::{Ledger, MAX_LEASES};
-use lora_rates_common::convert::{Gradient, Lease, Rates, SearchState, SearchStatus};
+use lora_rates_common::convert::{SearchState, SearchStatus, Validation};
 use lora_rates_common::optimizer::State;
-use lora_rates_common::plan::{Microbatch, Plan};
+use lora_rates_common::plan::Plan;
 use lora_rates_common::spec::{self, SearchSpec};
 use members::Members;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use update::Update;
+use validations::Validations;
+use work::Work;
 
 /// Why there can be no such search, or an order can't be followed.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +50,55 @@ pub enum Error {
     },
 }
 
-/// The step that is being computed.
-struct Step {
-    microbatches: Vec<Microbatch>,
-    ledger: Ledger<Gradient>,
+/// What a search begins with, or goes on from.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// Its identifier.
+    pub id: String,
+    /// What it is made of.
+    pub spec: Arc<SearchSpec>,
+    /// Steps done, rates and moments.
+    pub optimizer: State,
+    /// Where it was left.
+    pub state: SearchState,
+    /// Why, if there is a reason.
+    pub failure: Option<String>,
+    /// The evaluations that are stored.
+    pub validations: Vec<Arc<Validation>>,
+    /// Pictures (and whether mirrored) whose encodings are not in the store.
+    pub missing: Vec<(u32, bool)>,
+}
+
+impl Beginning {
+    /// Of a search that nobody has worked for, of whose pictures none is encoded.
+    #[must_use]
+    pub fn new(id: String, spec: Arc<SearchSpec>) -> Self {
+        Self {
+            id,
+            optimizer: Search::beginning(&spec),
+            state: SearchState::Preparing,
+            failure: None,
+            validations: Vec::new(),
+            missing: spec.encodings(),
+            spec,
+        }
+    }
+}
+
+/// Computed, and not yet known to be stored.
+enum Pending {
+    Step(Arc<Commit>),
+    Validation(Arc<Validation>),
+}
+
+impl Pending {
+    /// Has it stored.
+    fn store(&self) -> Command {
+        match self {
+            Self::Step(commit) => Command::Commit(Arc::clone(commit)),
+            Self::Validation(validation) => Command::Validated(Arc::clone(validation)),
+        }
+    }
 }
 
 /// One search.
@@ -61,25 +110,23 @@ pub struct Search {
     state: SearchState,
     failure: Option<String>,
     members: Members,
-    step: Option<Step>,
-    /// Computed, and not yet known to be stored.
-    pending: Option<Arc<Commit>>,
+    validations: Validations,
+    /// Encodings that it needs in all.
+    encodings: usize,
+    /// Those that are not there yet.
+    missing: BTreeSet<(u32, bool)>,
+    work: Option<Work>,
+    pending: Option<Pending>,
     refused: u64,
 }
 
 impl Search {
-    /// A search at its beginning, or where it was left: at this point of the optimizer, in this state, and for this
-    /// reason if there is one.
+    /// A search at its beginning, or where it was left.
     ///
     /// # Errors
     /// When the search makes no sense, or the optimizer's state is not one of it.
-    pub fn new(
-        id: String,
-        spec: Arc<SearchSpec>,
-        optimizer: State,
-        state: SearchState,
-        failure: Option<String>,
-    ) -> Result<Self, Error> {
+    pub fn new(beginning: Beginning) -> Result<Self, Error> {
+        let Beginning { id, spec, optimizer, state, failure, validations, missing } = beginning;
         spec.validate()?;
         let live = spec.live();
         let expected = live.len();
@@ -87,25 +134,29 @@ impl Search {
         if let Some((what, part)) = parts.into_iter().find(|(_, part)| part.len() != expected) {
             return Err(Error::State { what, found: part.len(), expected });
         }
-        let state = match state {
-            // It was left between its last step and saying so.
-            _ if optimizer.step >= spec.options.max_train_steps => SearchState::Finished,
-            // Nobody computes yet.
-            SearchState::Running => SearchState::Preparing,
-            other => other,
-        };
-        Ok(Self {
+        let mut search = Self {
             id,
             plan: spec.plan()?,
+            validations: Validations::new(&spec, validations),
+            encodings: spec.encodings().len(),
+            missing: missing.into_iter().collect(),
             update: Update { schedule: spec.schedule()?, live, spec },
             optimizer,
             state,
             failure,
             members: Members::default(),
-            step: None,
+            work: None,
             pending: None,
             refused: 0,
-        })
+        };
+        if let (Some(reason), false) = (search.is_complete(), state == SearchState::Cancelled) {
+            // It was left between its last step and saying so.
+            (search.state, search.failure) = (SearchState::Finished, reason);
+        } else if state == SearchState::Running {
+            // Nobody computes yet.
+            search.state = SearchState::Preparing;
+        }
+        Ok(search)
     }
 
     /// The optimizer's state before the first step of a search.
@@ -115,7 +166,7 @@ impl Search {
         State { step: 0, m: vec![0.0; rates.len()], v: vec![0.0; rates.len()], rates }
     }
 
-    /// As clients see it.
+    /// As clients see it, but for its name and when it was created, of which it knows nothing.
     #[must_use]
     pub fn status(&self) -> SearchStatus {
         SearchStatus {
@@ -126,10 +177,10 @@ impl Search {
             rates: self.optimizer.rates.clone(),
             failure: self.failure.clone(),
             name: String::new(),
-            workers: 0,
+            workers: u32::try_from(self.members.len()).unwrap_or(u32::MAX),
             created_ms: 0,
-            networks: Vec::new(),
-            best: None,
+            networks: self.update.spec.networks.iter().map(|network| network.name.clone()).collect(),
+            best: self.validations.best(),
         }
     }
 
@@ -171,17 +222,25 @@ impl Search {
                     out.push(Command::Prepare(worker));
                 }
             }
-            Event::Ready(worker) => self.ready(worker, &mut out),
-            Event::Gone(worker) => {
-                self.remove(worker, &mut out);
+            Event::Ready(worker) => {
+                if self.members.set_ready(worker) {
+                    self.take_part(worker, &mut out);
+                }
             }
+            Event::Gone(worker) => self.gone(worker, &mut out),
             Event::Failed(worker, message) => self.failed(worker, message, &mut out),
             Event::Computed(worker, gradient) => self.computed(worker, gradient, &mut out),
-            Event::Encoded(..) | Event::Evaluated(..) | Event::Abandoned(_) => {}
-            Event::Overdue => self.assign(true, &mut out),
+            Event::Encoded(worker, encoded) => self.encoded(worker, &encoded, &mut out),
+            Event::Evaluated(worker, evaluated) => self.evaluated(worker, evaluated, &mut out),
+            Event::Overdue => self.fill_all(true, &mut out),
+            Event::Abandoned(reason) => {
+                if self.wants_workers() {
+                    self.end(SearchState::Failed, Some(reason), &mut out);
+                }
+            }
             Event::Committed => self.committed(&mut out),
             Event::NotCommitted(reason) => {
-                // The step is computed again once the search is resumed, to the same numbers.
+                // It is computed again once the search is resumed, to the same numbers.
                 if self.pending.take().is_some() && self.wants_workers() {
                     self.end(SearchState::Paused, Some(reason), &mut out);
                 }
@@ -199,11 +258,21 @@ impl Search {
         if order.applies_to(self.state)? {
             match order {
                 Order::Pause => self.end(SearchState::Paused, None, &mut out),
-                Order::Resume => self.enter(SearchState::Preparing, None, &mut out),
+                Order::Resume => self.resume(&mut out),
                 Order::Cancel => self.end(SearchState::Cancelled, None, &mut out),
             }
         }
         Ok(out)
+    }
+
+    fn resume(&mut self, out: &mut Vec<Command>) {
+        match self.is_complete() {
+            Some(reason) => self.enter(SearchState::Finished, reason, out),
+            None => {
+                self.enter(SearchState::Preparing, None, out);
+                out.extend(self.progress().map(Command::Progress));
+            }
+        }
     }
 
     fn enter(&mut self, state: SearchState, failure: Option<String>, out: &mut Vec<Command>) {
@@ -214,122 +283,72 @@ impl Search {
 
     /// Enters a state in which nobody computes.
     fn end(&mut self, state: SearchState, failure: Option<String>, out: &mut Vec<Command>) {
-        self.step = None;
+        self.work = None;
         out.extend(self.members.drain().map(Command::Release));
         self.enter(state, failure, out);
     }
 
-    fn ready(&mut self, worker: WorkerId, out: &mut Vec<Command>) {
-        if !self.members.set_ready(worker) {
-            return;
+    /// Whether nothing is left to do; then with the reason if it ends before its last step.
+    fn is_complete(&self) -> Option<Option<String>> {
+        let step = self.optimizer.step;
+        if self.validations.due(step).is_some() {
+            None
+        } else if step >= self.max_steps() {
+            Some(None)
+        } else {
+            self.validations.enough().map(Some)
         }
-        if self.state == SearchState::Preparing {
-            self.enter(SearchState::Running, None, out);
-        }
-        if self.step.is_some() {
-            out.push(self.rates_for(worker));
-        } else if self.pending.is_none() {
-            self.begin_step(out);
-        }
-        self.assign(false, out);
     }
 
     /// Whether the worker was a member.
-    fn remove(&mut self, worker: WorkerId, out: &mut Vec<Command>) -> bool {
-        if !self.members.remove(worker) {
-            return false;
+    fn remove(&mut self, worker: WorkerId) -> bool {
+        let removed = self.members.remove(worker);
+        if let (true, Some(work)) = (removed, &mut self.work) {
+            work.leases().remove(worker);
         }
-        if let Some(step) = &mut self.step {
-            step.ledger.remove(worker);
-        }
-        if self.state == SearchState::Running && self.members.ready().is_empty() {
+        removed
+    }
+
+    /// The search goes on without a worker that it had.
+    fn go_on(&mut self, out: &mut Vec<Command>) {
+        if self.state == SearchState::Running && !self.members.any_ready() {
             self.enter(SearchState::Preparing, None, out);
         }
-        self.assign(false, out);
-        true
-    }
-
-    /// A worker gives up, or is given up. The search goes on with the others, if there are any.
-    fn failed(&mut self, worker: WorkerId, message: String, out: &mut Vec<Command>) {
-        if !self.remove(worker, out) {
-            return;
-        }
-        out.push(Command::Release(worker));
         if self.members.is_empty() {
-            self.end(SearchState::Failed, Some(message), out);
+            out.extend(self.progress().map(Command::Progress));
+        }
+        self.fill_all(false, out);
+    }
+
+    fn gone(&mut self, worker: WorkerId, out: &mut Vec<Command>) {
+        if self.remove(worker) {
+            self.go_on(out);
         }
     }
 
-    fn rates_for(&self, worker: WorkerId) -> Command {
-        let rates = self.optimizer.rates.iter().map(|rate| *rate as f32).collect();
-        Command::Rates(worker, Rates { search_id: self.id.clone(), step: self.optimizer.step, rates })
-    }
-
-    fn begin_step(&mut self, out: &mut Vec<Command>) {
-        let microbatches = self.plan.step(self.optimizer.step);
-        self.step = Some(Step { ledger: Ledger::new(microbatches.len()), microbatches });
-        out.extend(self.members.ready().into_iter().map(|worker| self.rates_for(worker)));
-    }
-
-    /// Leases what there is: a first microbatch to every worker before a second to any.
-    fn assign(&mut self, overdue: bool, out: &mut Vec<Command>) {
-        let Some(Step { microbatches, ledger }) = self.step.as_mut().filter(|_| self.state == SearchState::Running)
-        else {
-            return;
-        };
-        let ready = self.members.ready();
-        let (search_id, step) = (&self.id, self.optimizer.step);
-        let mut lease = |worker, at: usize| {
-            if let (Some(batch), Ok(microbatch)) = (microbatches.get(at), u32::try_from(at)) {
-                let (search_id, batch) = (search_id.clone(), batch.clone());
-                out.push(Command::Lease(worker, Lease { search_id, step, microbatch, batch }));
-            }
-        };
-        for round in 0..MAX_LEASES {
-            for &worker in &ready {
-                if ledger.held(worker) == round
-                    && let Some(at) = ledger.lease(worker, &ready)
-                {
-                    lease(worker, at);
-                }
-            }
-        }
-        for &worker in &ready {
-            if let Some(at) = ledger.lease_again(worker, &ready, overdue) {
-                lease(worker, at);
-            }
-        }
-    }
-
-    /// Makes the next rates once all results are there.
-    fn finish_step(&mut self, out: &mut Vec<Command>) {
-        let Some(Step { microbatches, ledger }) = &self.step else { return };
-        let Some(results) = ledger.results() else { return };
-        let samples: usize = microbatches.iter().map(|batch| batch.samples.len()).sum();
-        let samples = u32::try_from(samples).unwrap_or(u32::MAX);
-        match self.update.step(&self.optimizer, &results, samples) {
-            Ok(commit) => {
-                let commit = Arc::new(commit);
-                self.step = None;
-                self.pending = Some(Arc::clone(&commit));
-                out.push(Command::Commit(commit));
-            }
-            Err(error) => self.end(SearchState::Failed, Some(error.to_string()), out),
+    /// A worker gives up, or is given up. The search goes on with others, or waits for them.
+    fn failed(&mut self, worker: WorkerId, message: String, out: &mut Vec<Command>) {
+        if self.remove(worker) {
+            out.push(Command::Expel(worker, message));
+            self.go_on(out);
         }
     }
 
     fn committed(&mut self, out: &mut Vec<Command>) {
-        let Some(commit) = self.pending.take() else { return };
-        self.optimizer.clone_from(&commit.state);
-        out.push(Command::Publish(Arc::clone(&commit.record)));
-        if self.state.is_over() {
-            return;
+        match self.pending.take() {
+            Some(Pending::Step(commit)) => {
+                self.optimizer.clone_from(&commit.state);
+                out.push(Command::Publish(Arc::clone(&commit.record)));
+            }
+            Some(Pending::Validation(validation)) => {
+                self.validations.add(Arc::clone(&validation));
+                out.push(Command::PublishValidation(validation));
+            }
+            None => return,
         }
-        if self.optimizer.step >= self.max_steps() {
-            self.end(SearchState::Finished, None, out);
-        } else if self.state == SearchState::Running {
-            self.begin_step(out);
-            self.assign(false, out);
+        match self.is_complete() {
+            Some(reason) if !self.state.is_over() => self.end(SearchState::Finished, reason, out),
+            _ => self.begin_work(out),
         }
     }
 }

@@ -2,20 +2,22 @@
 
 mod error;
 mod numbers;
+mod read;
 mod schema;
 mod thread;
+mod write;
 
 pub use error::Error;
+pub use read::Records;
 pub use thread::{Handle, Thread};
 
-use crate::search::Commit;
-use lora_rates_common::convert::{SearchState, StepRecord};
+use lora_rates_common::convert::{SearchState, Validation};
 use lora_rates_common::optimizer::State;
-use lora_rates_common::spec::SearchSpec;
-use numbers::{from_blob, to_blob};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use lora_rates_common::spec::NetworkRef;
+use rusqlite::Connection;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The database within the data folder.
 pub const FILE: &str = "searches.sqlite3";
@@ -25,8 +27,16 @@ const LOCK: &str = "coordinator.lock";
 /// A search as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
+    /// Its place in the order of creation, from 1.
+    pub number: u64,
     /// Its identifier.
     pub id: String,
+    /// Chosen by the client, for lists.
+    pub name: String,
+    /// When it was created, in milliseconds since 1970; 0 if that was before anyone kept it.
+    pub created_ms: u64,
+    /// Its networks, in the order of their rates.
+    pub networks: Arc<[NetworkRef]>,
     /// What the client that created it chose.
     pub request_id: String,
     /// [`SearchSpec::fingerprint`].
@@ -39,6 +49,8 @@ pub struct Stored {
     pub failure: Option<String>,
     /// Steps done, rates and moments.
     pub optimizer: State,
+    /// The evaluation of the lowest held-out loss, if there is any; of several, the first.
+    pub best: Option<Arc<Validation>>,
 }
 
 /// All searches.
@@ -78,7 +90,11 @@ impl Store {
     }
 
     fn prepared(mut connection: Connection, path: PathBuf, lock: Option<File>) -> Result<Self, Error> {
-        let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
+        // With a write-ahead log, NORMAL loses nothing when the process dies, however it does. When the power fails, the
+        // last steps may be missing; they are repeated, to the same numbers. A log of 4096 pages is written back rarely
+        // enough that few steps wait for it.
+        let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;
+            PRAGMA wal_autocheckpoint = 4096;";
         connection.execute_batch(settings).map_err(|source| Error::sqlite(&path, source))?;
         schema::prepare(&mut connection, &path)?;
         Ok(Self { connection, path, _lock: lock })
@@ -90,168 +106,6 @@ impl Store {
 
     fn corrupt(&self, what: impl Into<String>) -> Error {
         Error::Corrupt { path: self.path.clone(), what: what.into() }
-    }
-
-    /// Stores a new search.
-    ///
-    /// # Errors
-    /// When it can't be written; nothing of it is stored then.
-    pub fn create(&mut self, search: &Stored, spec: &SearchSpec) -> Result<(), Error> {
-        let spec = serde_json::to_string(spec).map_err(|error| self.corrupt(format!("the new search: {error}")))?;
-        let Stored { optimizer, .. } = search;
-        let row = params![
-            search.id,
-            search.request_id,
-            spec,
-            search.fingerprint,
-            integer(search.max_train_steps),
-            search.state.name(),
-            search.failure,
-            integer(optimizer.step),
-            to_blob(&optimizer.rates),
-            to_blob(&optimizer.m),
-            to_blob(&optimizer.v),
-        ];
-        let insert = "INSERT INTO searches
-            (id, request_id, spec, fingerprint, max_train_steps, state, failure, step, rates, m, v)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-        self.connection.execute(insert, row).map(drop).map_err(|source| self.sqlite(source))
-    }
-
-    /// All searches, in the order of their creation.
-    ///
-    /// # Errors
-    /// When they can't be read.
-    pub fn searches(&self) -> Result<Vec<Stored>, Error> {
-        let select = "SELECT id, request_id, fingerprint, max_train_steps, state, failure, step, rates, m, v
-            FROM searches ORDER BY number";
-        let mut statement = self.connection.prepare_cached(select).map_err(|source| self.sqlite(source))?;
-        let mut rows = statement.query([]).map_err(|source| self.sqlite(source))?;
-        let mut searches = Vec::new();
-        while let Some(row) = rows.next().map_err(|source| self.sqlite(source))? {
-            searches.push(self.stored(row)?);
-        }
-        Ok(searches)
-    }
-
-    fn stored(&self, row: &Row<'_>) -> Result<Stored, Error> {
-        let id: String = self.column(row, 0)?;
-        let state: String = self.column(row, 4)?;
-        let unknown = || self.corrupt(format!("search {id} has the unknown state {state:?}"));
-        Ok(Stored {
-            request_id: self.column(row, 1)?,
-            fingerprint: self.column(row, 2)?,
-            max_train_steps: self.count(row, 3)?,
-            state: SearchState::from_name(&state).ok_or_else(unknown)?,
-            failure: self.column(row, 5)?,
-            optimizer: State {
-                step: self.count(row, 6)?,
-                rates: self.numbers(row, 7)?,
-                m: self.numbers(row, 8)?,
-                v: self.numbers(row, 9)?,
-            },
-            id,
-        })
-    }
-
-    fn column<T: rusqlite::types::FromSql>(&self, row: &Row<'_>, at: usize) -> Result<T, Error> {
-        row.get(at).map_err(|error| self.corrupt(error.to_string()))
-    }
-
-    fn count(&self, row: &Row<'_>, at: usize) -> Result<u64, Error> {
-        let number: i64 = self.column(row, at)?;
-        u64::try_from(number).map_err(|_| self.corrupt(format!("a count is {number}")))
-    }
-
-    fn numbers(&self, row: &Row<'_>, at: usize) -> Result<Vec<f64>, Error> {
-        let blob: Vec<u8> = self.column(row, at)?;
-        from_blob(&blob).ok_or_else(|| self.corrupt(format!("a list of numbers has {} bytes", blob.len())))
-    }
-
-    /// What a search is made of.
-    ///
-    /// # Errors
-    /// When there is no such search, or what is stored of it is not what its fingerprint says.
-    pub fn spec(&self, id: &str) -> Result<SearchSpec, Error> {
-        let select = "SELECT spec, fingerprint FROM searches WHERE id = ?1";
-        let row = self.connection.query_row(select, [id], |row| Ok((row.get(0)?, row.get(1)?)));
-        let found: Option<(String, String)> = row.optional().map_err(|source| self.sqlite(source))?;
-        let (text, fingerprint) = found.ok_or_else(|| Error::Unknown(id.to_owned()))?;
-        let spec: SearchSpec =
-            serde_json::from_str(&text).map_err(|error| self.corrupt(format!("search {id}: {error}")))?;
-        if spec.fingerprint() != fingerprint {
-            return Err(self.corrupt(format!("search {id} does not match its fingerprint")));
-        }
-        Ok(spec)
-    }
-
-    /// Stores where a search stands.
-    ///
-    /// # Errors
-    /// When there is no such search, or it can't be written.
-    pub fn set_state(&mut self, id: &str, state: SearchState, failure: Option<&str>) -> Result<(), Error> {
-        let update = "UPDATE searches SET state = ?2, failure = ?3 WHERE id = ?1";
-        let changed = self.connection.execute(update, params![id, state.name(), failure]);
-        match changed.map_err(|source| self.sqlite(source))? {
-            0 => Err(Error::Unknown(id.to_owned())),
-            _ => Ok(()),
-        }
-    }
-
-    /// Stores a step and the state after it, both or neither.
-    ///
-    /// # Errors
-    /// When there is no such search, or it can't be written.
-    pub fn commit(&mut self, id: &str, commit: &Commit) -> Result<(), Error> {
-        self.write_step(id, commit).map_err(|source| match source {
-            rusqlite::Error::QueryReturnedNoRows => Error::Unknown(id.to_owned()),
-            source => Error::sqlite(&self.path, source),
-        })
-    }
-
-    fn write_step(&mut self, id: &str, Commit { record, state }: &Commit) -> Result<(), rusqlite::Error> {
-        let transaction = self.connection.transaction()?;
-        let update = "UPDATE searches SET step = ?2, rates = ?3, m = ?4, v = ?5 WHERE id = ?1 RETURNING number";
-        let row = params![id, integer(state.step), to_blob(&state.rates), to_blob(&state.m), to_blob(&state.v)];
-        let number: i64 = transaction.prepare_cached(update)?.query_row(row, |row| row.get(0))?;
-        let insert = "INSERT INTO steps (search, step, loss, penalty, learning_rate, gradient_norm, samples, rates)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        transaction.prepare_cached(insert)?.execute(params![
-            number,
-            integer(record.step),
-            record.loss,
-            record.penalty,
-            record.learning_rate,
-            record.gradient_norm,
-            record.samples,
-            to_blob(&record.rates),
-        ])?;
-        transaction.commit()
-    }
-
-    /// The steps of a search after this one, in order, `limit` at most.
-    ///
-    /// # Errors
-    /// When they can't be read.
-    pub fn steps(&self, id: &str, after: u64, limit: u32) -> Result<Vec<StepRecord>, Error> {
-        let select = "SELECT step, loss, penalty, learning_rate, gradient_norm, samples, rates
-            FROM steps WHERE search = (SELECT number FROM searches WHERE id = ?1) AND step > ?2
-            ORDER BY step LIMIT ?3";
-        let mut statement = self.connection.prepare_cached(select).map_err(|source| self.sqlite(source))?;
-        let mut rows = statement.query(params![id, integer(after), limit]).map_err(|source| self.sqlite(source))?;
-        let mut steps = Vec::new();
-        while let Some(row) = rows.next().map_err(|source| self.sqlite(source))? {
-            steps.push(StepRecord {
-                step: self.count(row, 0)?,
-                loss: self.column(row, 1)?,
-                penalty: self.column(row, 2)?,
-                learning_rate: self.column(row, 3)?,
-                gradient_norm: self.column(row, 4)?,
-                samples: self.column(row, 5)?,
-                rates: self.numbers(row, 6)?,
-            });
-        }
-        Ok(steps)
     }
 }
 

@@ -1,13 +1,15 @@
 //! What this crate's unit tests share.
 
 use crate::search::Commit;
-use lora_rates_common::convert::{Gradient, Lease, Rates, StepRecord};
+use lora_rates_common::convert::{Baseline, Evaluate, Evaluated, Gradient, Lease, Rates, StepRecord, Validation};
 use lora_rates_common::dataset::Image;
 use lora_rates_common::dataset::buckets::Fit;
 use lora_rates_common::optimizer::{AdamW, State};
 use lora_rates_common::penalty;
+use lora_rates_common::plan::Microbatch;
 use lora_rates_common::schedule;
 use lora_rates_common::spec::{ModelRef, NetworkRef, Precision, SearchOptions, SearchSpec};
+use lora_rates_common::validation;
 use std::sync::Arc;
 
 /// Two networks with dead slots, seven pictures of two buckets, 14 steps of at most three microbatches over two epochs.
@@ -23,6 +25,14 @@ pub(crate) fn spec() -> SearchSpec {
         images: (0..7).map(image).collect(),
         options: options(),
     }
+}
+
+/// [`spec`] with two held-out pictures of its seven, evaluated at the beginning, after every three steps and at the end.
+pub(crate) fn validated() -> SearchSpec {
+    let mut spec = spec();
+    spec.options.validation_split = 0.3;
+    spec.options.validate_every_n_steps = 3;
+    spec
 }
 
 fn image(number: u32) -> Image {
@@ -100,11 +110,48 @@ pub(crate) fn compute(rates: &Rates, lease: &Lease) -> Gradient {
     }
 }
 
+/// What a worker that is no model answers to an evaluation.
+pub(crate) fn evaluate(evaluate: &Evaluate) -> Evaluated {
+    let Evaluate { search_id, step, item, rates, batch } = evaluate.clone();
+    let rates = Rates { search_id: search_id.clone(), step, rates };
+    let lease = Lease { search_id: search_id.clone(), step, microbatch: item, batch };
+    Evaluated { losses: compute(&rates, &lease).mse, search_id, step, item }
+}
+
+/// The evaluation of these rates by the definition.
+fn validation(spec: &SearchSpec, step: u64, rates: &[f64], baselines: bool) -> Validation {
+    let fixed = spec.validation().unwrap();
+    let mean_at = |rates: Vec<f32>| {
+        let of_batch = |batch: &Microbatch| {
+            let (search_id, batch) = ("s".into(), batch.clone());
+            evaluate(&Evaluate { search_id, step, item: 0, rates: rates.clone(), batch }).losses
+        };
+        validation::mean(&fixed.microbatches.iter().flat_map(of_batch).collect::<Vec<f64>>())
+    };
+    let (loss, standard_error) = mean_at(rates.iter().map(|rate| *rate as f32).collect());
+    let baseline = |rate: f64| {
+        let (loss, standard_error) = mean_at(spec.live().iter().map(|live| f32::from(*live) * rate as f32).collect());
+        Baseline { rate, loss, standard_error }
+    };
+    let baselines = if baselines { validation::BASELINES.into_iter().map(baseline).collect() } else { Vec::new() };
+    let samples = fixed.samples() as u32;
+    Validation { step, loss, standard_error, samples, rates: rates.to_vec(), baselines }
+}
+
+/// All evaluations of a search by the definition, of the rates before the first of these steps and after each.
+pub(crate) fn validations(spec: &SearchSpec, records: &[StepRecord]) -> Vec<Validation> {
+    let (every, end) = (spec.options.validate_every_n_steps, spec.options.max_train_steps);
+    let initial = (0, spec.initial_rates());
+    let states = std::iter::once(initial).chain(records.iter().map(|record| (record.step, record.rates.clone())));
+    let due = states.filter(|(step, _)| every > 0 && (step % every == 0 || *step == end));
+    due.map(|(step, rates)| validation(spec, step, &rates, step == 0)).collect()
+}
+
 /// The trajectory by the definition, without coordinator or workers.
 pub(crate) fn trajectory(spec: &SearchSpec) -> Vec<StepRecord> {
     let (plan, schedule, live) = (spec.plan().unwrap(), spec.schedule().unwrap(), spec.live());
-    let rates = spec.initial_rates();
-    let mut state = State { step: 0, m: vec![0.0; 40], v: vec![0.0; 40], rates };
+    let count = live.len();
+    let mut state = State { step: 0, m: vec![0.0; count], v: vec![0.0; count], rates: spec.initial_rates() };
     let mut records = Vec::new();
     for step in 0..spec.options.max_train_steps {
         let rates = Rates { search_id: "s".into(), step, rates: state.rates.iter().map(|rate| *rate as f32).collect() };
@@ -115,10 +162,10 @@ pub(crate) fn trajectory(spec: &SearchSpec) -> Vec<StepRecord> {
         let count = results.len() as f64;
         let of_penalty = penalty::live_gradient(&state.rates, spec.options.application_loss_weight, &live);
         let mean = |slot: usize| results.iter().fold(0.0, |sum, it| sum + it.gradient[slot]) / count;
-        let gradient: Vec<f64> = (0..40).map(|slot| mean(slot) + of_penalty[slot]).collect();
+        let gradient: Vec<f64> = (0..live.len()).map(|slot| mean(slot) + of_penalty[slot]).collect();
         let penalty = penalty::live_value(&state.rates, &live);
         spec.options.optimizer.step(&mut state, &gradient, schedule.rate(step), &live).unwrap();
-        let of_live = (0..40).filter(|slot| live[*slot]);
+        let of_live = (0..live.len()).filter(|slot| live[*slot]);
         records.push(StepRecord {
             step: step + 1,
             loss: results.iter().map(|it| it.loss).sum::<f64>() / count,

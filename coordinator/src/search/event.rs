@@ -144,8 +144,11 @@ pub struct Commit {
 /// Why a worker's result was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Nothing is being computed.
-    #[error("the search is not running")]
+    /// Another search's.
+    #[error("it is of another search")]
+    Foreign,
+    /// Nothing of its kind is being computed.
+    #[error("the search has no such work now")]
     NotRunning,
     /// Under the rates of another step.
     #[error("it is of step {found}, and the search is at step {current}")]

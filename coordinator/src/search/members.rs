@@ -43,6 +43,15 @@ impl Members {
         self.0.iter().filter(|(_, member)| member.ready).map(|(worker, _)| *worker).collect()
     }
 
+    /// Whether any takes microbatches.
+    pub(super) fn any_ready(&self) -> bool {
+        self.0.values().any(|member| member.ready)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

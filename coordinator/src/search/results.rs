@@ -1,63 +1,108 @@
-//! Which results count, and what becomes of a worker or a microbatch whose results do not.
+//! Which results count, and what becomes of a worker or an item whose results do not.
 
+use super::work::Work;
 use super::{Command, Refusal, Search, WorkerId};
-use lora_rates_common::convert::{Gradient, SearchState};
+use crate::ledger;
+use lora_rates_common::convert::{Encoded, Evaluated, Gradient, SearchState};
 use lora_rates_common::spec::Precision;
 
-/// Unusable results, of one microbatch or of one worker, after which it is given up.
+/// Unusable results, of one item or of one worker, after which it is given up.
 const MAX_FAULTS: usize = 3;
 
 impl Search {
-    /// Takes in a worker's result.
+    /// A worker returns a microbatch.
     pub(super) fn computed(&mut self, worker: WorkerId, gradient: Gradient, out: &mut Vec<Command>) {
         let at = gradient.microbatch as usize;
-        match self.check(worker, &gradient) {
-            Ok(()) => {
-                if let Some(step) = &mut self.step {
-                    step.ledger.accept(at, gradient);
-                }
-            }
-            Err(refusal) => {
-                self.refused += 1;
-                let fault = refusal.is_fault();
-                out.push(Command::Refused(worker, refusal.clone()));
-                if fault {
-                    self.fault(worker, at, &refusal, out);
-                }
-            }
-        }
-        self.assign(false, out);
-        self.finish_step(out);
+        let own = self.check_search(&gradient.search_id);
+        let result = own.and_then(|()| self.take_gradient(worker, at, gradient));
+        self.taken(worker, at, result, out);
     }
 
-    /// Whether a result counts. Its lease is over either way.
-    fn check(&mut self, worker: WorkerId, gradient: &Gradient) -> Result<(), Refusal> {
+    /// A worker has encoded a picture.
+    pub(super) fn encoded(&mut self, worker: WorkerId, encoded: &Encoded, out: &mut Vec<Command>) {
+        let all = self.encodings.max(1);
+        let percent = |missing: usize| all.saturating_sub(missing) * 100 / all;
+        let before = percent(self.missing.len());
+        let own = self.check_search(&encoded.search_id);
+        let result = own.and_then(|()| self.take_encoding(worker, (encoded.image, encoded.flip)));
+        // A search may have very many pictures.
+        if percent(self.missing.len()) > before {
+            out.extend(self.progress().map(Command::Progress));
+        }
+        self.taken(worker, 0, result, out);
+    }
+
+    /// A worker returns an evaluation.
+    pub(super) fn evaluated(&mut self, worker: WorkerId, evaluated: Evaluated, out: &mut Vec<Command>) {
+        let at = evaluated.item as usize;
+        let own = self.check_search(&evaluated.search_id);
+        let result = own.and_then(|()| self.take_losses(worker, at, evaluated));
+        self.taken(worker, at, result, out);
+    }
+
+    /// What follows from a result that counts, or from one that does not.
+    fn taken(&mut self, worker: WorkerId, at: usize, result: Result<(), Refusal>, out: &mut Vec<Command>) {
+        if let Err(refusal) = result {
+            self.refused += 1;
+            out.push(Command::Refused(worker, refusal.clone()));
+            if refusal.is_fault() {
+                self.fault(worker, at, &refusal, out);
+                return self.fill_all(false, out);
+            }
+        }
+        // Nothing has become free for anyone else.
+        self.fill(worker, out);
+        self.finish_work(out);
+    }
+
+    fn check_search(&self, id: &str) -> Result<(), Refusal> {
+        if id == self.id { Ok(()) } else { Err(Refusal::Foreign) }
+    }
+
+    /// Counts a gradient. Its lease is over either way.
+    fn take_gradient(&mut self, worker: WorkerId, at: usize, gradient: Gradient) -> Result<(), Refusal> {
         let (current, rates) = (self.optimizer.step, self.optimizer.rates.len());
-        let step = self.step.as_mut().ok_or(Refusal::NotRunning)?;
+        let Some(Work::Step(step)) = &mut self.work else { return Err(Refusal::NotRunning) };
         if gradient.step != current {
             return Err(Refusal::Step { found: gradient.step, current });
         }
-        let at = gradient.microbatch as usize;
-        step.ledger.returned(worker, at)?;
+        step.ledger.leases.returned(worker, at)?;
         let samples = step.microbatches.get(at).map_or(0, |batch| batch.samples.len());
-        let parts = [("mse", &gradient.mse, samples), ("gradient", &gradient.gradient, rates)];
-        for (what, numbers, expected) in parts {
-            if numbers.len() != expected {
-                return Err(Refusal::Shape { what, found: numbers.len(), expected });
-            }
-        }
-        if !gradient.loss.is_finite() {
-            return Err(Refusal::NotFinite("its loss"));
-        }
-        match parts.into_iter().find(|(_, numbers, _)| numbers.iter().any(|number| !number.is_finite())) {
-            Some((what, ..)) => Err(Refusal::NotFinite(what)),
-            None => Ok(()),
-        }
+        check("mse", &gradient.mse, samples)?;
+        check("gradient", &gradient.gradient, rates)?;
+        check("its loss", &[gradient.loss], 1)?;
+        step.ledger.accept(at, gradient);
+        Ok(())
     }
 
-    /// A worker returned something unusable: others try the microbatch, and neither is tried forever.
+    /// Counts an encoding.
+    fn take_encoding(&mut self, worker: WorkerId, picture: (u32, bool)) -> Result<(), Refusal> {
+        let Some(Work::Encoding(encoding)) = &mut self.work else { return Err(Refusal::NotRunning) };
+        let at = encoding.pictures.binary_search(&picture).map_err(|_| ledger::Error::NotLeased)?;
+        encoding.ledger.leases.returned(worker, at)?;
+        encoding.ledger.accept(at, ());
+        self.missing.remove(&picture);
+        Ok(())
+    }
+
+    /// Counts the losses of an evaluation. Its lease is over either way.
+    fn take_losses(&mut self, worker: WorkerId, at: usize, evaluated: Evaluated) -> Result<(), Refusal> {
+        let current = self.optimizer.step;
+        let Some(Work::Evaluation(evaluation)) = &mut self.work else { return Err(Refusal::NotRunning) };
+        if evaluated.step != current {
+            return Err(Refusal::Step { found: evaluated.step, current });
+        }
+        evaluation.ledger.leases.returned(worker, at)?;
+        let samples = evaluation.item(at).map_or(0, |(_, batch)| batch.samples.len());
+        check("losses", &evaluated.losses, samples)?;
+        evaluation.ledger.accept(at, evaluated.losses);
+        Ok(())
+    }
+
+    /// A worker returned something unusable: others try the item, and neither is tried forever.
     fn fault(&mut self, worker: WorkerId, at: usize, refusal: &Refusal, out: &mut Vec<Command>) {
-        let spoiled = self.step.as_mut().map_or(0, |step| step.ledger.spoiled(worker, at));
+        let what = if let Some(Work::Evaluation(_)) = &self.work { "evaluation" } else { "microbatch" };
+        let spoiled = self.work.as_mut().map_or(0, |work| work.leases().spoiled(worker, at));
         let by_worker = self.members.fault(worker) as usize;
         if spoiled < MAX_FAULTS && by_worker < MAX_FAULTS {
             return;
@@ -68,7 +113,7 @@ impl Search {
         };
         let step = self.optimizer.step;
         let message = format!(
-            "results were unusable {MAX_FAULTS} times, the last that of microbatch {at} of step {step}: {refusal}; {advice}"
+            "results were unusable {MAX_FAULTS} times, the last that of {what} {at} of step {step}: {refusal}; {advice}"
         );
         if spoiled >= MAX_FAULTS {
             self.end(SearchState::Failed, Some(message), out);
@@ -76,4 +121,12 @@ impl Search {
             self.failed(worker, message, out);
         }
     }
+}
+
+/// Whether there are so many numbers, and all are finite.
+fn check(what: &'static str, numbers: &[f64], expected: usize) -> Result<(), Refusal> {
+    if numbers.len() != expected {
+        return Err(Refusal::Shape { what, found: numbers.len(), expected });
+    }
+    if numbers.iter().all(|number| number.is_finite()) { Ok(()) } else { Err(Refusal::NotFinite(what)) }
 }

@@ -1,19 +1,28 @@
+mod action;
+mod checks;
 mod cluster;
+mod phases;
+mod random;
 mod simulation;
+mod truth;
+mod world;
 
 use super::*;
 use crate::testing::{compute, spec, trajectory};
 use cluster::Cluster;
-use lora_rates_common::convert::StepRecord;
+use lora_rates_common::convert::{Gradient, Lease, PrepareProgress, Rates, StepRecord};
 use std::collections::VecDeque;
 
 const A: WorkerId = WorkerId::new(1);
 const B: WorkerId = WorkerId::new(2);
 
+/// A new search whose pictures are all encoded.
+fn encoded(spec: SearchSpec) -> Beginning {
+    Beginning { missing: Vec::new(), ..Beginning::new("s".into(), Arc::new(spec)) }
+}
+
 fn search() -> Search {
-    let spec = Arc::new(spec());
-    let beginning = Search::beginning(&spec);
-    Search::new("s".into(), spec, beginning, SearchState::Preparing, None).unwrap()
+    Search::new(encoded(spec())).unwrap()
 }
 
 /// A search with these workers ready, and what the last of them was told when it became so.
@@ -47,6 +56,10 @@ fn refusal(commands: &[Command]) -> Option<&Refusal> {
         Command::Refused(_, refusal) => Some(refusal),
         _ => None,
     })
+}
+
+fn progress(activity: &str, done: u32, total: u32) -> PrepareProgress {
+    PrepareProgress { worker: String::new(), activity: activity.into(), done, total }
 }
 
 fn failure(commands: &[Command]) -> Option<&str> {
@@ -175,14 +188,37 @@ fn one_broken_worker_among_others_is_released_and_the_numbers_are_the_same() {
 }
 
 #[test]
-fn a_worker_that_gives_up_fails_the_search_only_if_it_is_the_last() {
+fn workers_that_give_up_are_expelled_and_the_search_fails_when_it_is_abandoned() {
     let (mut search, _) = running(&[A, B]);
     let first = search.handle(Event::Failed(A, "no such checkpoint".into()));
-    assert!(first.contains(&Command::Release(A)) && failure(&first).is_none());
+    assert_eq!(first[0], Command::Expel(A, "no such checkpoint".into()));
     assert_eq!(search.handle(Event::Failed(A, "again".into())), []);
     let last = search.handle(Event::Failed(B, "out of memory".into()));
-    assert_eq!(failure(&last), Some("out of memory"));
+    let waiting = Command::Progress(progress("waiting for a worker", 0, 0));
+    let preparing = Command::State(SearchState::Preparing, None);
+    assert_eq!(last, [Command::Expel(B, "out of memory".into()), preparing, waiting]);
+    let abandoned = search.handle(Event::Abandoned("out of memory".into()));
+    assert_eq!(failure(&abandoned), Some("out of memory"));
     assert_eq!(search.handle(Event::Joined(A)), [], "what has failed prepares nobody");
+    assert_eq!(search.handle(Event::Abandoned("again".into())), []);
+}
+
+#[test]
+fn what_has_failed_can_be_resumed() {
+    let mut cluster = Cluster::new(search(), 1, 1);
+    cluster.spoil(A, |it| {
+        if it.step == 3 {
+            it.loss = f64::NAN;
+        }
+    });
+    cluster.run();
+    assert_eq!(cluster.search.state(), SearchState::Failed);
+    cluster.order(Order::Resume);
+    cluster.join();
+    cluster.run();
+    assert_eq!(cluster.search.state(), SearchState::Finished);
+    assert_eq!(cluster.search.status().failure, None);
+    assert_eq!(cluster.records, trajectory(&spec()));
 }
 
 #[test]
@@ -191,7 +227,8 @@ fn without_workers_the_search_waits_and_keeps_what_it_has_of_the_step() {
     let (_, gradient) = answers(&told).remove(0);
     let _ = search.handle(Event::Computed(A, gradient));
     let gone = search.handle(Event::Gone(A));
-    assert_eq!(gone, [Command::State(SearchState::Preparing, None)]);
+    let waiting = Command::Progress(progress("waiting for a worker", 0, 0));
+    assert_eq!(gone, [Command::State(SearchState::Preparing, None), waiting]);
     let _ = search.handle(Event::Joined(B));
     let told = search.handle(Event::Ready(B));
     let leases: Vec<u32> =
@@ -220,7 +257,8 @@ fn orders_that_do_not_suit_the_state_are_refused_and_repeated_ones_are_not() {
     assert_eq!(search.order(Order::Pause).unwrap(), [Command::State(SearchState::Paused, None)]);
     assert_eq!(search.order(Order::Pause).unwrap(), []);
     assert_eq!(search.handle(Event::Joined(A)), []);
-    assert_eq!(search.order(Order::Resume).unwrap(), [Command::State(SearchState::Preparing, None)]);
+    let resumed = search.order(Order::Resume).unwrap();
+    assert_eq!(resumed[0], Command::State(SearchState::Preparing, None));
     assert_eq!(search.order(Order::Cancel).unwrap(), [Command::State(SearchState::Cancelled, None)]);
     assert_eq!(search.order(Order::Cancel).unwrap(), []);
     for order in [Order::Pause, Order::Resume] {
@@ -233,15 +271,16 @@ fn orders_that_do_not_suit_the_state_are_refused_and_repeated_ones_are_not() {
 fn a_search_that_was_left_behind_its_last_step_is_finished() {
     let spec = Arc::new(spec());
     let state = State { step: spec.options.max_train_steps, ..Search::beginning(&spec) };
-    let search = Search::new("s".into(), spec, state, SearchState::Running, None).unwrap();
-    assert_eq!(search.state(), SearchState::Finished);
+    let left = Beginning { optimizer: state, state: SearchState::Running, ..Beginning::new("s".into(), spec) };
+    assert_eq!(Search::new(left).unwrap().state(), SearchState::Finished);
 }
 
 #[test]
 fn a_state_of_another_search_is_refused() {
     let spec = Arc::new(spec());
     let state = State { m: vec![0.0; 20], ..Search::beginning(&spec) };
-    let error = Search::new("s".into(), spec, state, SearchState::Paused, None).err().unwrap();
+    let left = Beginning { optimizer: state, ..Beginning::new("s".into(), spec) };
+    let error = Search::new(left).err().unwrap();
     assert_eq!(error.to_string(), "the first moment has 20 entries where the search has 40 rates");
 }
 
@@ -249,9 +288,7 @@ fn a_state_of_another_search_is_refused() {
 fn a_search_that_diverges_fails_with_advice() {
     let mut spec = spec();
     spec.options.learning_rate.learning_rate = 1e60;
-    let beginning = Search::beginning(&spec);
-    let search = Search::new("s".into(), Arc::new(spec), beginning, SearchState::Preparing, None).unwrap();
-    let mut cluster = Cluster::new(search, 1, 1);
+    let mut cluster = Cluster::new(Search::new(encoded(spec)).unwrap(), 1, 1);
     cluster.run();
     let failure = cluster.search.status().failure.unwrap();
     assert!(failure.starts_with("the search diverged: a rate became"), "{failure}");

@@ -54,8 +54,14 @@ async fn a_watcher_is_told_what_happens_in_its_order() {
     let _worker = running.work(Worker::default());
     let state = |event| if let Some(SearchEvent::Status(it)) = event { Some(it.state) } else { None };
     assert_eq!(state(watcher.next().await), Some(SearchState::Preparing));
-    let Some(SearchEvent::Progress(progress)) = watcher.next().await else { panic!("progress is told") };
-    assert_eq!((progress.worker.as_str(), progress.activity.as_str()), ("fake", "loading"));
+    for (worker, activity) in [("", "waiting for a worker"), ("fake", "loading")] {
+        let Some(SearchEvent::Progress(progress)) = watcher.next().await else { panic!("progress is told") };
+        assert_eq!((progress.worker.as_str(), progress.activity.as_str()), (worker, activity));
+    }
+    for done in 0..=14 {
+        let Some(SearchEvent::Progress(progress)) = watcher.next().await else { panic!("progress is told") };
+        assert_eq!((progress.activity.as_str(), progress.done, progress.total), ("encoding pictures", done, 14));
+    }
     assert_eq!(state(watcher.next().await), Some(SearchState::Running));
     for step in 1..=14 {
         assert!(matches!(watcher.next().await, Some(SearchEvent::Step(record)) if record.step == step));

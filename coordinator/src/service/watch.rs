@@ -1,7 +1,7 @@
 //! Tells a client of a search: first what the store has, then what happens.
 
 use super::{Error, Handle, Watched};
-use lora_rates_common::convert::{SearchEvent, SearchState, SearchStatus};
+use lora_rates_common::convert::{SearchEvent, SearchState, SearchStatus, StepRecord, Validation};
 use lora_rates_proto::v1::WatchSearchResponse;
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
@@ -34,13 +34,16 @@ struct Watch {
     client: Client,
     /// The last step that it knows.
     step: u64,
+    /// The first step whose evaluation it does not know.
+    validated: u64,
     /// The state that it knows.
     state: Option<SearchState>,
 }
 
-/// Tells the client of all steps after `step`, until the search ends or pauses, or the client leaves.
+/// Tells the client of all steps after `step`, and of all evaluations from it on, until the search ends or pauses, or the
+/// client leaves.
 pub(super) async fn run(handle: Handle, search_id: String, watched: Watched, step: u64, client: Client) {
-    let mut watch = Watch { handle, search_id, client, step, state: None };
+    let mut watch = Watch { handle, search_id, client, step, validated: step, state: None };
     if let Err(End::Error(error)) = watch.run(watched).await {
         // If it has left just now, nobody needs to know.
         let _ = watch.client.send(Err(error.into())).await;
@@ -50,6 +53,9 @@ pub(super) async fn run(handle: Handle, search_id: String, watched: Watched, ste
 impl Watch {
     async fn run(&mut self, mut watched: Watched) -> Result<(), End> {
         self.tell_state(watched.status.clone()).await?;
+        if let Some(progress) = watched.progress.take() {
+            self.tell(&SearchEvent::Progress(progress)).await?;
+        }
         loop {
             self.catch_up().await?;
             self.tell_state(watched.status.clone()).await?;
@@ -64,13 +70,19 @@ impl Watch {
     /// All that is stored.
     async fn catch_up(&mut self) -> Result<(), End> {
         loop {
-            let steps = self.handle.steps(self.search_id.clone(), self.step, PAGE).await?;
-            let complete = steps.len() < PAGE as usize;
-            for record in steps {
-                self.step = record.step;
-                self.tell(&SearchEvent::Step(Arc::new(record))).await?;
+            let records = self.handle.records(self.search_id.clone(), self.step, self.validated, PAGE).await?;
+            let mut validations = records.validations.into_iter().map(Arc::new).peekable();
+            for record in records.steps {
+                // The evaluation of a step is made before the next one.
+                while let Some(validation) = validations.next_if(|validation| validation.step < record.step) {
+                    self.tell_validation(validation).await?;
+                }
+                self.tell_step(Arc::new(record)).await?;
             }
-            if complete {
+            for validation in validations {
+                self.tell_validation(validation).await?;
+            }
+            if records.complete {
                 return Ok(());
             }
         }
@@ -80,11 +92,8 @@ impl Watch {
     async fn follow(&mut self, watched: &mut Watched) -> Result<bool, End> {
         loop {
             match watched.events.recv().await {
-                Ok(SearchEvent::Step(record)) if record.step <= self.step => {}
-                Ok(SearchEvent::Step(record)) => {
-                    self.step = record.step;
-                    self.tell(&SearchEvent::Step(record)).await?;
-                }
+                Ok(SearchEvent::Step(record)) => self.tell_step(record).await?,
+                Ok(SearchEvent::Validation(validation)) => self.tell_validation(validation).await?,
                 Ok(SearchEvent::Status(status)) => {
                     let state = status.state;
                     self.tell_state(status).await?;
@@ -92,11 +101,33 @@ impl Watch {
                         return Ok(true);
                     }
                 }
-                Ok(event) => self.tell(&event).await?,
+                Ok(event @ SearchEvent::Progress(_)) => self.tell(&event).await?,
                 Err(RecvError::Lagged(_)) => return Ok(false),
-                Err(RecvError::Closed) => return Err(Error::Stopped.into()),
+                // Either the search was deleted, or the coordinator is stopping.
+                Err(RecvError::Closed) => {
+                    self.handle.get(self.search_id.clone()).await?;
+                    return Err(Error::Stopped.into());
+                }
             }
         }
+    }
+
+    /// Tells of a step, unless it was told.
+    async fn tell_step(&mut self, record: Arc<StepRecord>) -> Result<(), End> {
+        if record.step <= self.step {
+            return Ok(());
+        }
+        self.step = record.step;
+        self.tell(&SearchEvent::Step(record)).await
+    }
+
+    /// Tells of an evaluation, unless it was told.
+    async fn tell_validation(&mut self, validation: Arc<Validation>) -> Result<(), End> {
+        if validation.step < self.validated {
+            return Ok(());
+        }
+        self.validated = validation.step + 1;
+        self.tell(&SearchEvent::Validation(validation)).await
     }
 
     /// Tells of the state, unless it is the one told last.

@@ -1,16 +1,35 @@
 use super::*;
+use crate::search::Commit;
 use crate::testing::{commit, spec};
+use lora_rates_common::convert::{Baseline, StepRecord};
 
 fn stored(id: &str) -> Stored {
     let spec = spec();
     Stored {
+        number: u64::from(id.as_bytes()[0]),
         id: id.into(),
+        name: format!("name of {id}"),
+        created_ms: 1_700_000_000_000,
+        networks: spec.networks.clone().into(),
         request_id: format!("request {id}"),
         fingerprint: spec.fingerprint(),
         max_train_steps: spec.options.max_train_steps,
         state: SearchState::Preparing,
         failure: None,
         optimizer: crate::search::Search::beginning(&spec),
+        best: None,
+    }
+}
+
+fn validation(step: u64, loss: f64) -> Validation {
+    let baseline = |rate| Baseline { rate, loss: rate / 3.0, standard_error: 1e-300 };
+    Validation {
+        step,
+        loss,
+        standard_error: 0.1,
+        samples: 32,
+        rates: commit(step).state.rates,
+        baselines: if step == 0 { vec![baseline(0.0), baseline(0.5)] } else { Vec::new() },
     }
 }
 
@@ -53,12 +72,87 @@ fn a_step_is_stored_once_and_whole() {
 }
 
 #[test]
+fn evaluations_come_back_with_the_steps_that_they_go_with() {
+    let mut store = Store::in_memory().unwrap();
+    store.create(&stored("a"), &spec()).unwrap();
+    let validations = [validation(0, 3.0), validation(2, 1.0), validation(4, 2.0), validation(6, 1.0)];
+    for each in &validations {
+        store.add_validation("a", each).unwrap();
+    }
+    (1..=6).for_each(|step| store.commit("a", &commit(step)).unwrap());
+    assert!(matches!(store.add_validation("a", &validations[1]), Err(Error::Sqlite { .. })), "once each");
+    assert_eq!(store.validations("a", 0).unwrap(), validations);
+    assert_eq!(store.searches().unwrap()[0].best.as_deref(), Some(&validations[1]), "the first of the lowest");
+
+    let steps = |range: std::ops::RangeInclusive<u64>| range.map(|step| (*commit(step).record).clone()).collect();
+    let first = store.records("a", 0, 0, 3).unwrap();
+    let expected: Vec<StepRecord> = steps(1..=3);
+    assert_eq!((first.steps, first.complete), (expected, false));
+    assert_eq!(first.validations, validations[..2]);
+    let second = store.records("a", 3, 3, 3).unwrap();
+    let expected: Vec<StepRecord> = steps(4..=6);
+    assert_eq!((second.steps, second.complete), (expected, false));
+    assert_eq!(second.validations, validations[2..]);
+    assert_eq!(store.records("a", 6, 7, 3).unwrap(), Records { complete: true, ..Records::default() });
+}
+
+#[test]
+fn a_deleted_search_is_gone_with_all_that_it_had() {
+    let mut store = Store::in_memory().unwrap();
+    for id in ["a", "b"] {
+        store.create(&stored(id), &spec()).unwrap();
+        store.commit(id, &commit(1)).unwrap();
+        store.add_validation(id, &validation(0, 1.0)).unwrap();
+    }
+    store.delete("a").unwrap();
+    assert!(matches!(store.delete("a"), Err(Error::Unknown(_))));
+    assert_eq!(store.searches().unwrap().iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!((store.steps("a", 0, 9).unwrap(), store.validations("a", 0).unwrap()), (vec![], vec![]));
+    assert_eq!((store.steps("b", 0, 9).unwrap().len(), store.validations("b", 0).unwrap().len()), (1, 1));
+    store.create(&stored("a"), &spec()).unwrap();
+}
+
+/// A store as version 1 wrote it.
+#[test]
+fn a_store_of_version_1_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = Connection::open(folder.path().join(FILE)).unwrap();
+    old.execute_batch(schema::STEPS[0]).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let (search, state) = (stored("a"), commit(1).state);
+    let insert = "INSERT INTO searches VALUES (1, 'a', 'request a', ?1, ?2, 14, 'paused', 'why', 1, ?3, ?4, ?5)";
+    let json = serde_json::to_string(&spec()).unwrap();
+    let blob = numbers::to_blob;
+    let row = rusqlite::params![json, search.fingerprint, blob(&state.rates), blob(&state.m), blob(&state.v)];
+    old.execute(insert, row).unwrap();
+    drop(old);
+
+    let store = Store::open(folder.path()).unwrap();
+    let expected = Stored {
+        number: 1,
+        name: String::new(),
+        created_ms: 0,
+        state: SearchState::Paused,
+        failure: Some("why".into()),
+        optimizer: state,
+        ..search
+    };
+    assert_eq!(store.searches().unwrap(), [expected]);
+    assert_eq!(store.spec("a").unwrap(), spec());
+    assert_eq!(store.validations("a", 0).unwrap(), []);
+    drop(store);
+    assert_eq!(Store::open(folder.path()).unwrap().searches().unwrap().len(), 1, "once is enough");
+}
+
+#[test]
 fn an_unknown_search_is_named() {
     let mut store = Store::in_memory().unwrap();
     let unknown = |error: Error| assert_eq!(error.to_string(), "the store has no search x");
     unknown(store.spec("x").unwrap_err());
     unknown(store.set_state("x", SearchState::Paused, None).unwrap_err());
     unknown(store.commit("x", &commit(1)).unwrap_err());
+    unknown(store.add_validation("x", &validation(1, 1.0)).unwrap_err());
+    unknown(store.delete("x").unwrap_err());
 }
 
 #[test]
@@ -92,7 +186,7 @@ fn a_newer_store_is_refused() {
     store.connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
     drop(store);
     let error = Store::open(folder.path()).err().unwrap();
-    assert!(matches!(error, Error::Newer { found: 2, known: 1, .. }) && !error.is_retryable(), "{error}");
+    assert!(matches!(error, Error::Newer { found: 3, known: 2, .. }) && !error.is_retryable(), "{error}");
 }
 
 #[test]
@@ -101,6 +195,8 @@ fn damaged_rows_are_errors() {
         "UPDATE searches SET state = 'dancing'",
         "UPDATE searches SET step = -1",
         "UPDATE searches SET rates = x'0102'",
+        "UPDATE searches SET networks = 'none'",
+        "INSERT INTO validations VALUES (97, 1, 1.0, 1.0, 1, x'', x'0000000000000000')",
     ] {
         let mut store = Store::in_memory().unwrap();
         store.create(&stored("a"), &spec()).unwrap();
@@ -121,7 +217,7 @@ fn a_full_disk_loses_nothing_that_was_committed() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(folder.path()).unwrap();
     store.create(&stored("a"), &spec()).unwrap();
-    store.connection.pragma_update(None, "max_page_count", 12).unwrap();
+    store.connection.pragma_update(None, "max_page_count", 16).unwrap();
     let (mut step, error) = (0, loop_until_full(&mut store));
     assert!(matches!(error, Error::Full { .. }) && error.is_retryable(), "{error}");
     for record in store.steps("a", 0, u32::MAX).unwrap() {
@@ -152,6 +248,20 @@ fn what_may_succeed_later_is_said_of_every_error() {
     ];
     assert!(lasting.iter().all(|error| !error.is_retryable()));
     assert!([Error::Locked { path: path.clone() }, Error::Full { path }].iter().all(Error::is_retryable));
+}
+
+#[tokio::test]
+async fn an_inline_store_does_the_same_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (handle, thread) = Store::open(folder.path()).unwrap().inline();
+    assert_eq!(handle.call(|store| store.searches()).await.unwrap(), []);
+    let (says, heard) = std::sync::mpsc::channel();
+    handle.submit(|store| store.create(&stored("a"), &spec()), move |done| says.send(done.is_ok()).unwrap());
+    assert!(heard.try_recv().unwrap(), "without waiting");
+    handle.close();
+    thread.join();
+    assert!(matches!(handle.call(|store| store.searches()).await, Err(Error::Closed)));
+    assert_eq!(Store::open(folder.path()).unwrap().searches().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -1,24 +1,32 @@
 //! The store on a thread of its own, so that a slow disk holds up nobody else.
 
 use super::{Error, Store};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
-/// What is done with the store.
+/// What is done with the store, or hears that it is closed.
+type Work = Box<dyn FnOnce(Result<&mut Store, Error>) + Send>;
+
 enum Call {
-    Work(Box<dyn FnOnce(&mut Store) + Send>),
+    Work(Work),
     Close,
 }
 
-/// Access to a store that works on its own thread; cheap to clone.
+/// Access to a store; cheap to clone. What is asked is done in its order.
 #[derive(Clone)]
-pub struct Handle {
-    calls: mpsc::Sender<Call>,
+pub struct Handle(Place);
+
+#[derive(Clone)]
+enum Place {
+    /// On its own thread.
+    Thread(mpsc::Sender<Call>),
+    /// With whoever asks; `None` once it is closed.
+    Inline(Arc<Mutex<Option<Store>>>),
 }
 
 /// The store's thread. It ends, and the store is closed, with [`Handle::close`] or when no handle is left.
-pub struct Thread(JoinHandle<()>);
+pub struct Thread(Option<JoinHandle<()>>);
 
 impl Store {
     /// Moves the store to a thread of its own.
@@ -30,12 +38,19 @@ impl Store {
         let path = self.path.clone();
         let work = move || {
             while let Ok(Call::Work(work)) = inbox.recv() {
-                work(&mut self);
+                work(Ok(&mut self));
             }
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(work);
         let thread = thread.map_err(|source| Error::Folder { path, source })?;
-        Ok((Handle { calls }, Thread(thread)))
+        Ok((Handle(Place::Thread(calls)), Thread(Some(thread))))
+    }
+
+    /// Leaves the store on the threads of those who ask, who then wait for the disk. For simulations, in which nothing
+    /// may depend on real time.
+    #[must_use]
+    pub fn inline(self) -> (Handle, Thread) {
+        (Handle(Place::Inline(Arc::new(Mutex::new(Some(self))))), Thread(None))
     }
 }
 
@@ -52,22 +67,43 @@ impl Handle {
     ) -> Result<T, Error> {
         let (answer, result) = oneshot::channel();
         // Who asked may have left meanwhile, which is no error.
-        let call = Box::new(move |store: &mut Store| drop(answer.send(work(store))));
-        self.calls.send(Call::Work(call)).map_err(|_| Error::Closed)?;
+        self.submit(work, |done| drop(answer.send(done)));
         result.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Does this with the store, after what was asked before, without waiting for it; then says `done`, from anywhere.
+    pub fn submit<T>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<T, Error> + Send + 'static,
+        done: impl FnOnce(Result<T, Error>) + Send + 'static,
+    ) {
+        let work: Work = Box::new(move |store| done(store.and_then(work)));
+        match &self.0 {
+            Place::Thread(calls) => {
+                if let Err(mpsc::SendError(Call::Work(work))) = calls.send(Call::Work(work)) {
+                    work(Err(Error::Closed));
+                }
+            }
+            Place::Inline(store) => {
+                work(store.lock().unwrap_or_else(PoisonError::into_inner).as_mut().ok_or(Error::Closed));
+            }
+        }
     }
 
     /// Closes the store after what was asked before.
     pub fn close(&self) {
-        // One that is closed already may stay so.
-        let _ = self.calls.send(Call::Close);
+        match &self.0 {
+            // One that is closed already may stay so.
+            Place::Thread(calls) => drop(calls.send(Call::Close)),
+            Place::Inline(store) => drop(store.lock().unwrap_or_else(PoisonError::into_inner).take()),
+        }
     }
 }
 
 impl Thread {
     /// Waits until the store is closed. Blocks.
     pub fn join(self) {
-        if self.0.join().is_err() {
+        if self.0.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the store's thread panicked");
         }
     }

@@ -1,8 +1,8 @@
 //! A search with workers that are no models, in an order that a seed decides.
 
 use crate::search::{Command, Event, Order, Search, WorkerId};
-use crate::testing::compute;
-use lora_rates_common::convert::{Gradient, Lease, Rates, StepRecord};
+use crate::testing::{compute, evaluate};
+use lora_rates_common::convert::{Encoded, Evaluated, Gradient, Rates, StepRecord, Validation};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Turns after which a simulation that has not come to rest is stuck.
@@ -12,15 +12,22 @@ const MAX_TURNS: usize = 100_000;
 struct Worker {
     preparing: bool,
     rates: Option<Rates>,
-    queue: VecDeque<Lease>,
+    queue: VecDeque<Command>,
     spoil: Option<fn(&mut Gradient)>,
+    spoil_losses: Option<fn(&mut Evaluated)>,
+    expelled: bool,
 }
 
 pub(super) struct Cluster {
     pub(super) search: Search,
     pub(super) records: Vec<StepRecord>,
+    pub(super) validations: Vec<Validation>,
+    /// Pictures encoded, in the order of the answers.
+    pub(super) encoded: Vec<(u32, bool)>,
     /// The step, counted from 1, whose commit fails once.
     pub(super) fail_commit_of: Option<u64>,
+    /// The step whose evaluation can't be stored, once.
+    pub(super) fail_validation_of: Option<u64>,
     /// Of 1000 turns, so many lose a worker (and another comes), or repeat an answer.
     pub(super) losses: u64,
     pub(super) repeats: u64,
@@ -35,7 +42,10 @@ impl Cluster {
         let mut cluster = Self {
             search,
             records: Vec::new(),
+            validations: Vec::new(),
+            encoded: Vec::new(),
             fail_commit_of: None,
+            fail_validation_of: None,
             losses: 0,
             repeats: 0,
             workers: BTreeMap::new(),
@@ -47,7 +57,7 @@ impl Cluster {
         cluster
     }
 
-    fn join(&mut self) {
+    pub(super) fn join(&mut self) {
         let worker = WorkerId::new(self.next_worker);
         self.next_worker += 1;
         self.workers.insert(worker, Worker::default());
@@ -56,9 +66,15 @@ impl Cluster {
 
     /// Lets this worker return spoiled results.
     pub(super) fn spoil(&mut self, worker: WorkerId, spoil: fn(&mut Gradient)) {
-        self.workers.get_mut(&worker).unwrap().spoil = Some(spoil);
+        self.worker(worker, |it| it.spoil = Some(spoil));
     }
 
+    /// Lets this worker return spoiled evaluations.
+    pub(super) fn spoil_losses(&mut self, worker: WorkerId, spoil: fn(&mut Evaluated)) {
+        self.worker(worker, |it| it.spoil_losses = Some(spoil));
+    }
+
+    /// Whether the worker was told to forget the search, expelled or not.
     pub(super) fn released(&self, worker: WorkerId) -> bool {
         self.released.contains(&worker)
     }
@@ -67,7 +83,8 @@ impl Cluster {
         let commands = self.search.order(order).unwrap();
         self.perform(commands);
         if order == Order::Resume {
-            let workers: Vec<_> = self.workers.keys().copied().collect();
+            let of_use = self.workers.iter().filter(|(_, it)| !it.expelled);
+            let workers: Vec<_> = of_use.map(|(worker, _)| *worker).collect();
             workers.into_iter().for_each(|worker| self.happens(Event::Joined(worker)));
         }
     }
@@ -85,24 +102,28 @@ impl Cluster {
                     it.queue.clear();
                     it.rates = Some(rates);
                 }),
-                Command::Lease(worker, lease) => self.worker(worker, |it| it.queue.push_back(lease)),
-                Command::Release(worker) => {
-                    self.released.push(worker);
-                    self.worker(worker, |it| *it = Worker { spoil: it.spoil, ..Worker::default() });
+                Command::Lease(worker, _) | Command::Encode(worker, _) | Command::Evaluate(worker, _) => {
+                    self.worker(worker, |it| it.queue.push_back(command));
+                }
+                Command::Release(worker) => self.release(worker, false),
+                Command::Expel(worker, reason) => {
+                    self.release(worker, true);
+                    if self.workers.values().all(|it| it.expelled) {
+                        self.happens(Event::Abandoned(reason));
+                    }
                 }
                 Command::Commit(commit) if self.fail_commit_of == Some(commit.record.step) => {
                     self.fail_commit_of = None;
                     self.happens(Event::NotCommitted("the disk is full".into()));
                 }
-                Command::Commit(_) => self.happens(Event::Committed),
+                Command::Validated(validation) if self.fail_validation_of == Some(validation.step) => {
+                    self.fail_validation_of = None;
+                    self.happens(Event::NotCommitted("the disk is full".into()));
+                }
+                Command::Commit(_) | Command::Validated(_) => self.happens(Event::Committed),
                 Command::Publish(record) => self.records.push((*record).clone()),
-                Command::State(..) | Command::Refused(..) => {}
-                Command::Encode(..)
-                | Command::Evaluate(..)
-                | Command::Expel(..)
-                | Command::Validated(_)
-                | Command::PublishValidation(_)
-                | Command::Progress(_) => {}
+                Command::PublishValidation(validation) => self.validations.push((*validation).clone()),
+                Command::State(..) | Command::Refused(..) | Command::Progress(_) => {}
             }
         }
     }
@@ -111,6 +132,14 @@ impl Cluster {
         if let Some(it) = self.workers.get_mut(&worker) {
             change(it);
         }
+    }
+
+    fn release(&mut self, worker: WorkerId, expelled: bool) {
+        self.released.push(worker);
+        self.worker(worker, |it| {
+            let Worker { spoil, spoil_losses, .. } = *it;
+            *it = Worker { spoil, spoil_losses, expelled, ..Worker::default() };
+        });
     }
 
     /// A number below `end` (splitmix64).
@@ -147,16 +176,29 @@ impl Cluster {
         if std::mem::take(&mut it.preparing) {
             return self.happens(Event::Ready(worker));
         }
-        let lease = it.queue.pop_front().unwrap();
-        let rates = it.rates.as_ref().expect("rates come before leases");
-        assert_eq!(rates.step, lease.step, "a lease under other rates");
-        let mut gradient = compute(rates, &lease);
-        if let Some(spoil) = it.spoil {
-            spoil(&mut gradient);
-        }
-        self.happens(Event::Computed(worker, gradient.clone()));
+        let event = match it.queue.pop_front().unwrap() {
+            Command::Lease(_, lease) => {
+                let rates = it.rates.as_ref().expect("rates come before leases");
+                assert_eq!(rates.step, lease.step, "a lease under other rates");
+                let mut gradient = compute(rates, &lease);
+                it.spoil.into_iter().for_each(|spoil| spoil(&mut gradient));
+                Event::Computed(worker, gradient)
+            }
+            Command::Evaluate(_, asked) => {
+                let mut evaluated = evaluate(&asked);
+                it.spoil_losses.into_iter().for_each(|spoil| spoil(&mut evaluated));
+                Event::Evaluated(worker, evaluated)
+            }
+            Command::Encode(_, asked) => {
+                self.encoded.push((asked.image, asked.flip));
+                let (search_id, image, flip) = (asked.search_id, asked.image, asked.flip);
+                Event::Encoded(worker, Encoded { search_id, image, flip })
+            }
+            other => panic!("no work: {other:?}"),
+        };
+        self.happens(event.clone());
         if self.draw(1000) < self.repeats {
-            self.happens(Event::Computed(worker, gradient));
+            self.happens(event);
         }
     }
 }

@@ -1,17 +1,20 @@
 //! A coordinator on the loopback, with clients and with workers that are no models.
 
 use crate::service::Handle;
-use crate::testing::compute;
+use crate::testing::{compute, evaluate};
 use crate::{Coordinator, Error, Options};
-use lora_rates_common::convert::{self, CreateSearch, Hello, Prepare, Rates, SearchEvent, SearchStatus, StepRecord};
+use lora_rates_common::convert::{
+    self, CreateSearch, Hello, Memory, ModelDescription, Prepare, Rates, SearchEvent, SearchStatus, StepRecord,
+};
+use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::spec::SearchSpec;
 use lora_rates_proto::v1::search_service_client::SearchServiceClient;
 use lora_rates_proto::v1::worker_service_client::WorkerServiceClient;
 use lora_rates_proto::v1::{
-    CreateSearchRequest, Failed, GetSearchRequest, Heartbeat, JoinRequest, JoinResponse, Ready, WatchSearchRequest,
-    WatchSearchResponse, join_request, join_response,
+    CreateSearchRequest, Describe, Described, Encode, Encoded, Failed, GetSearchRequest, Heartbeat, JoinRequest,
+    JoinResponse, Leaving, Ready, WatchSearchRequest, WatchSearchResponse, join_request, join_response,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -112,6 +115,8 @@ impl Watcher {
 /// A worker that answers with [`compute`].
 #[derive(Clone, Default)]
 pub(super) struct Worker {
+    /// Its name, if not "fake".
+    pub(super) name: Option<&'static str>,
     /// Vanishes instead of answering the lease after so many.
     pub(super) dies_after: Option<usize>,
     /// Says nothing once it has been leased something.
@@ -120,6 +125,30 @@ pub(super) struct Worker {
     pub(super) fails: Option<&'static str>,
     /// Takes so long for a microbatch.
     pub(super) takes: Duration,
+    /// Answers with what is no number.
+    pub(super) spoils: bool,
+    /// Leaves instead of answering the lease after so many.
+    pub(super) leaves_after: Option<usize>,
+    /// The steps of its leases, searches that it has prepared, and pictures that it has encoded.
+    pub(super) diary: Arc<Mutex<Diary>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Diary {
+    pub(super) prepared: Vec<String>,
+    pub(super) released: Vec<String>,
+    pub(super) steps: Vec<u64>,
+    pub(super) encoded: Vec<(u32, bool)>,
+}
+
+impl Worker {
+    pub(super) fn named(name: &'static str) -> Self {
+        Self { name: Some(name), ..Self::default() }
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Diary)) {
+        note(&mut self.diary.lock().unwrap());
+    }
 }
 
 type Outbound = mpsc::Sender<JoinRequest>;
@@ -130,7 +159,8 @@ impl Worker {
         let mut client =
             WorkerServiceClient::connect(address).await.map_err(|error| Status::unavailable(error.to_string()))?;
         let (out, requests) = mpsc::channel(64);
-        let hello = Hello { name: "fake".into(), device: "none".into(), memory: None };
+        let memory = Some(Memory { total: 9, free: 4 });
+        let hello = Hello { name: self.name.unwrap_or("fake").into(), device: "none".into(), memory };
         say(&out, join_request::Message::Hello((&hello).into())).await;
         say(&out, join_request::Message::Heartbeat(Heartbeat::default())).await;
         let responses = client.join(ReceiverStream::new(requests)).await?.into_inner();
@@ -146,6 +176,7 @@ impl Worker {
                 Message::Prepare(prepare) => {
                     let prepare = Prepare::try_from(prepare).unwrap();
                     let search_id = prepare.search_id.clone();
+                    self.note(|diary| diary.prepared.push(search_id.clone()));
                     if let Some(message) = self.fails {
                         let failed = Failed { search_id, message: message.into() };
                         say(&out, join_request::Message::Failed(failed)).await;
@@ -163,17 +194,49 @@ impl Worker {
                     if self.dies_after == Some(computed) {
                         return Ok(());
                     }
+                    if self.leaves_after == Some(computed) {
+                        say(&out, join_request::Message::Leaving(Leaving {})).await;
+                        continue;
+                    }
                     computed += 1;
+                    self.note(|diary| diary.steps.push(lease.step));
                     let lease = convert::lease(lease, spec.as_ref().unwrap()).unwrap();
                     tokio::time::sleep(self.takes).await;
-                    say(&out, Gradient(compute(rates.as_ref().unwrap(), &lease).into())).await;
+                    let mut gradient = compute(rates.as_ref().unwrap(), &lease);
+                    if self.spoils {
+                        gradient.loss = f64::NAN;
+                    }
+                    say(&out, Gradient(gradient.into())).await;
                 }
-                Message::Release(_) => (spec, rates) = (None, None),
-                Message::Encode(_) | Message::Evaluate(_) | Message::Describe(_) => {}
+                Message::Release(release) => {
+                    self.note(|diary| diary.released.push(release.search_id));
+                    (spec, rates) = (None, None);
+                }
+                Message::Encode(encode) => {
+                    let Encode { search_id, image, flip } = encode;
+                    self.note(|diary| diary.encoded.push((image, flip)));
+                    say(&out, join_request::Message::Encoded(Encoded { search_id, image, flip })).await;
+                }
+                Message::Evaluate(message) => {
+                    let message = convert::evaluate(message, spec.as_ref().unwrap()).unwrap();
+                    say(&out, join_request::Message::Evaluated(evaluate(&message).into())).await;
+                }
+                Message::Describe(describe) => {
+                    say(&out, join_request::Message::Described(described(describe))).await;
+                }
             }
         }
         Ok(())
     }
+}
+
+/// There is a model "tiny", and no other.
+fn described(describe: Describe) -> Described {
+    let result = match describe.path.as_str() {
+        "tiny" => Ok(ModelDescription { digest: "1b".repeat(32), config: SdxlConfig::tiny() }),
+        path => Err(format!("there is no model {path}")),
+    };
+    (&convert::Described { number: describe.number, result }).into()
 }
 
 async fn say(out: &Outbound, message: join_request::Message) {

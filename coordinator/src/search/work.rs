@@ -1,0 +1,196 @@
+//! What a search has its workers do: encode pictures, then evaluations and steps in turn.
+
+use super::{Command, Pending, Search, WorkerId};
+use crate::ledger::{Leases, Ledger};
+use lora_rates_common::convert::{Encode, Evaluate, Gradient, Lease, PrepareProgress, Rates, SearchState};
+use lora_rates_common::plan::Microbatch;
+use std::sync::Arc;
+
+/// What is being done.
+pub(super) enum Work {
+    /// Pictures are encoded that no worker has encoded yet.
+    Encoding(Encoding),
+    /// The microbatches of a step.
+    Step(Step),
+    /// The held-out pictures.
+    Evaluation(Evaluation),
+}
+
+/// Pictures to encode, in order: their numbers, and whether they are mirrored.
+pub(super) struct Encoding {
+    pub(super) pictures: Vec<(u32, bool)>,
+    pub(super) ledger: Ledger<()>,
+}
+
+/// A step.
+pub(super) struct Step {
+    pub(super) microbatches: Vec<Microbatch>,
+    pub(super) ledger: Ledger<Gradient>,
+}
+
+/// An evaluation: all microbatches under the first rates, then under the next. Results are losses of samples.
+pub(super) struct Evaluation {
+    pub(super) microbatches: Arc<[Microbatch]>,
+    pub(super) variants: Vec<Vec<f32>>,
+    pub(super) ledger: Ledger<Vec<f64>>,
+}
+
+impl Evaluation {
+    /// The rates and samples of an item.
+    pub(super) fn item(&self, at: usize) -> Option<(&Vec<f32>, &Microbatch)> {
+        let count = self.microbatches.len();
+        let variant = at.checked_div(count)?;
+        Some((self.variants.get(variant)?, self.microbatches.get(at % count)?))
+    }
+}
+
+impl Work {
+    /// Who has what of it.
+    pub(super) fn leases(&mut self) -> &mut Leases {
+        match self {
+            Self::Encoding(work) => &mut work.ledger.leases,
+            Self::Step(work) => &mut work.ledger.leases,
+            Self::Evaluation(work) => &mut work.ledger.leases,
+        }
+    }
+
+    /// What is told to a worker that is leased an item.
+    fn lease(&self, search_id: &str, step: u64, worker: WorkerId, at: usize) -> Option<Command> {
+        let (search_id, number) = (search_id.to_owned(), u32::try_from(at).ok()?);
+        Some(match self {
+            Self::Encoding(work) => {
+                let &(image, flip) = work.pictures.get(at)?;
+                Command::Encode(worker, Encode { search_id, image, flip })
+            }
+            Self::Step(work) => {
+                let batch = work.microbatches.get(at)?.clone();
+                Command::Lease(worker, Lease { search_id, step, microbatch: number, batch })
+            }
+            Self::Evaluation(work) => {
+                let (rates, batch) = work.item(at)?;
+                let (rates, batch) = (rates.clone(), batch.clone());
+                Command::Evaluate(worker, Evaluate { search_id, step, item: number, rates, batch })
+            }
+        })
+    }
+}
+
+impl Search {
+    /// Begins what comes next, if there is a worker for it and nothing waits for the store.
+    pub(super) fn begin_work(&mut self, out: &mut Vec<Command>) {
+        let workers = self.members.ready();
+        if workers.is_empty() || self.work.is_some() || self.pending.is_some() || !self.wants_workers() {
+            return;
+        }
+        if !self.missing.is_empty() {
+            let pictures: Vec<_> = self.missing.iter().copied().collect();
+            let ledger = Ledger::new(pictures.len(), workers);
+            self.work = Some(Work::Encoding(Encoding { pictures, ledger }));
+            out.extend(self.progress().map(Command::Progress));
+            return self.fill_all(false, out);
+        }
+        if self.state == SearchState::Preparing {
+            self.enter(SearchState::Running, None, out);
+        }
+        if let Some(microbatches) = self.validations.due(self.optimizer.step) {
+            let variants = self.validations.variants(&self.optimizer.rates, &self.update.live);
+            let ledger = Ledger::new(microbatches.len() * variants.len(), workers);
+            self.work = Some(Work::Evaluation(Evaluation { microbatches, variants, ledger }));
+        } else {
+            let rates = self.rates();
+            out.extend(workers.iter().map(|worker| Command::Rates(*worker, rates.clone())));
+            let microbatches = self.plan.step(self.optimizer.step);
+            let ledger = Ledger::new(microbatches.len(), workers);
+            self.work = Some(Work::Step(Step { microbatches, ledger }));
+        }
+        self.fill_all(false, out);
+    }
+
+    /// A worker takes part from now on.
+    pub(super) fn take_part(&mut self, worker: WorkerId, out: &mut Vec<Command>) {
+        if self.work.is_none() {
+            return self.begin_work(out);
+        }
+        if self.state == SearchState::Preparing && self.missing.is_empty() {
+            self.enter(SearchState::Running, None, out);
+        }
+        if let Some(Work::Step(_)) = &self.work {
+            out.push(Command::Rates(worker, self.rates()));
+        }
+        if let Some(work) = &mut self.work {
+            work.leases().add(worker);
+        }
+        self.fill(worker, out);
+    }
+
+    /// What workers compute a step under.
+    fn rates(&self) -> Rates {
+        let rates = self.optimizer.rates.iter().map(|rate| *rate as f32).collect();
+        Rates { search_id: self.id.clone(), step: self.optimizer.step, rates }
+    }
+
+    /// Leases to this worker all that it can have.
+    pub(super) fn fill(&mut self, worker: WorkerId, out: &mut Vec<Command>) {
+        let Some(work) = &mut self.work else { return };
+        let leased = work.leases().fill(worker);
+        out.extend(leased.into_iter().filter_map(|at| work.lease(&self.id, self.optimizer.step, worker, at)));
+    }
+
+    /// Leases to everyone what there is.
+    pub(super) fn fill_all(&mut self, overdue: bool, out: &mut Vec<Command>) {
+        let Some(work) = &mut self.work else { return };
+        let leased = work.leases().fill_all(overdue);
+        let lease = |(worker, at)| work.lease(&self.id, self.optimizer.step, worker, at);
+        out.extend(leased.into_iter().filter_map(lease));
+    }
+
+    /// Goes on once all results are there.
+    pub(super) fn finish_work(&mut self, out: &mut Vec<Command>) {
+        if self.work.as_mut().is_none_or(|work| work.leases().missing() > 0) {
+            return;
+        }
+        let done = match self.work.take() {
+            Some(Work::Step(step)) => self.finish_step(&step),
+            Some(Work::Evaluation(evaluation)) => {
+                self.validations.validation(&self.optimizer, &evaluation).map(|it| Pending::Validation(Arc::new(it)))
+            }
+            Some(Work::Encoding(_)) | None => return self.begin_work(out),
+        };
+        match done {
+            Ok(pending) => {
+                out.push(pending.store());
+                self.pending = Some(pending);
+            }
+            Err(error) => self.end(SearchState::Failed, Some(error.to_string()), out),
+        }
+    }
+
+    /// Makes the next rates.
+    fn finish_step(&self, step: &Step) -> Result<Pending, super::update::Error> {
+        let samples: usize = step.microbatches.iter().map(|batch| batch.samples.len()).sum();
+        let samples = u32::try_from(samples).unwrap_or(u32::MAX);
+        let results = step.ledger.results().unwrap_or_default();
+        let commit = self.update.step(&self.optimizer, &results, samples)?;
+        Ok(Pending::Step(Arc::new(commit)))
+    }
+
+    /// What the search waits for before its first step: a worker, or its pictures' encodings.
+    #[must_use]
+    pub fn progress(&self) -> Option<PrepareProgress> {
+        let progress = |activity: &str, done, total| PrepareProgress {
+            worker: String::new(),
+            activity: activity.to_owned(),
+            done: u32::try_from(done).unwrap_or(u32::MAX),
+            total: u32::try_from(total).unwrap_or(u32::MAX),
+        };
+        if !self.wants_workers() {
+            return None;
+        }
+        if self.members.is_empty() {
+            return Some(progress("waiting for a worker", 0, 0));
+        }
+        let encoding = matches!(self.work, Some(Work::Encoding(_)));
+        let done = self.encodings.saturating_sub(self.missing.len());
+        encoding.then(|| progress("encoding pictures", done, self.encodings))
+    }
+}

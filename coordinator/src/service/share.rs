@@ -1,0 +1,151 @@
+//! Which worker works for which search: evenly, and with no move that changes nothing about that.
+//!
+//! Pure: what there is goes in, moves come out. Free workers go to the search that has fewest, the first of several;
+//! then workers are moved as long as one search has at least two more than another. A worker that may not work for the
+//! poorer of the two can still help: it goes to a third, which gives one of its own.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// A worker, as far as sharing goes. `S` names searches.
+#[derive(Clone, Debug)]
+pub(super) struct Hand<W, S> {
+    pub(super) worker: W,
+    /// What it works for.
+    pub(super) at: Option<S>,
+    /// Whether it has got ready, so that it costs more to move.
+    pub(super) ready: bool,
+    /// Searches that it must not be given.
+    pub(super) barred: Vec<S>,
+}
+
+impl<W, S: PartialEq> Hand<W, S> {
+    fn may_have(&self, search: &S) -> bool {
+        !self.barred.contains(search)
+    }
+}
+
+/// The moves that share the workers evenly over the searches that want some, which come in the order of their turn.
+/// Workers whose search is not among them are not free: they are left alone.
+pub(super) fn share<W: Copy + Ord, S: Clone + Ord>(searches: &[S], hands: &[Hand<W, S>]) -> Vec<(W, S)> {
+    let mut table = Table::new(searches, hands);
+    while table.give_free() || table.even_out() {}
+    table.moves()
+}
+
+struct Table<'a, W, S> {
+    searches: &'a [S],
+    /// Each worker with the place of its search in `searches`, as it is and as it shall be; `None` if it is free.
+    hands: Vec<(&'a Hand<W, S>, Option<usize>, Option<usize>)>,
+    counts: Vec<usize>,
+}
+
+impl<'a, W: Copy + Ord, S: Clone + Ord> Table<'a, W, S> {
+    fn new(searches: &'a [S], hands: &'a [Hand<W, S>]) -> Self {
+        let places: BTreeMap<&S, usize> = searches.iter().zip(0..).collect();
+        let mut counts = vec![0; searches.len()];
+        let mut seated = Vec::with_capacity(hands.len());
+        for hand in hands {
+            let place = hand.at.as_ref().map(|search| places.get(search).copied());
+            match place {
+                Some(None) => {} // works for a search that is not shared for
+                Some(Some(place)) => {
+                    if let Some(count) = counts.get_mut(place) {
+                        *count += 1;
+                    }
+                    seated.push((hand, Some(place), Some(place)));
+                }
+                None => seated.push((hand, None, None)),
+            }
+        }
+        Self { searches, hands: seated, counts }
+    }
+
+    fn count(&self, place: usize) -> usize {
+        self.counts.get(place).copied().unwrap_or_default()
+    }
+
+    /// Gives one free worker to the poorest search that it may have. Whether there was one.
+    fn give_free(&mut self) -> bool {
+        let found =
+            self.hands.iter().enumerate().filter(|(_, (_, _, to))| to.is_none()).find_map(|(at, (hand, ..))| {
+                let open = self.searches.iter().enumerate().filter(|(_, search)| hand.may_have(search));
+                open.map(|(place, _)| place).min_by_key(|place| (self.count(*place), *place)).map(|place| (at, place))
+            });
+        found.inspect(|(at, place)| self.seat(*at, *place)).is_some()
+    }
+
+    fn seat(&mut self, at: usize, place: usize) {
+        let Some((_, _, to)) = self.hands.get_mut(at) else { return };
+        let left = to.replace(place);
+        if let Some(count) = left.and_then(|left| self.counts.get_mut(left)) {
+            *count -= 1;
+        }
+        if let Some(count) = self.counts.get_mut(place) {
+            *count += 1;
+        }
+    }
+
+    /// Moves one worker's worth from a search to one that has at least two fewer, the poorest first. Whether it could.
+    fn even_out(&mut self) -> bool {
+        let mut poor: Vec<usize> = (0..self.searches.len()).collect();
+        poor.sort_by_key(|place| (self.count(*place), *place));
+        let chain = poor.into_iter().find_map(|place| self.chain_to(place));
+        for (at, place) in chain.iter().flatten() {
+            self.seat(*at, *place);
+        }
+        chain.is_some()
+    }
+
+    /// The shortest chain of moves that ends at this search and begins at the richest with at least two more.
+    fn chain_to(&self, poor: usize) -> Option<Vec<(usize, usize)>> {
+        let enough = self.count(poor) + 2;
+        // By which move a search passes one on towards the poor one.
+        let mut next: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+        let mut seen = vec![false; self.searches.len()];
+        if let Some(seen) = seen.get_mut(poor) {
+            *seen = true;
+        }
+        let mut ring = VecDeque::from([poor]);
+        while !ring.is_empty() {
+            let mut reached = Vec::new();
+            for place in ring.drain(..) {
+                for giver in 0..self.searches.len() {
+                    if !seen.get(giver).is_some_and(|seen| !seen) {
+                        continue;
+                    }
+                    if let (Some(at), Some(seen)) = (self.movable(giver, place), seen.get_mut(giver)) {
+                        *seen = true;
+                        next.insert(giver, (at, place));
+                        reached.push(giver);
+                    }
+                }
+            }
+            let rich = reached.iter().copied().filter(|giver| self.count(*giver) >= enough);
+            if let Some(rich) = rich.max_by_key(|giver| (self.count(*giver), std::cmp::Reverse(*giver))) {
+                let step = |giver: &usize| next.get(giver).map(|(_, to)| *to);
+                let givers = std::iter::successors(Some(rich), step);
+                return Some(givers.filter_map(|giver| next.get(&giver).copied()).collect());
+            }
+            ring.extend(reached);
+        }
+        None
+    }
+
+    /// The worker of one search that goes to another most cheaply: one that has come in this round, or is not ready,
+    /// or came last.
+    fn movable(&self, from: usize, to: usize) -> Option<usize> {
+        let search = self.searches.get(to)?;
+        let open =
+            self.hands.iter().enumerate().filter(|(_, (hand, _, at))| *at == Some(from) && hand.may_have(search));
+        open.min_by_key(|(_, (hand, was, at))| (was == at, hand.ready, std::cmp::Reverse(hand.worker)))
+            .map(|(at, _)| at)
+    }
+
+    fn moves(self) -> Vec<(W, S)> {
+        let moved = self.hands.into_iter().filter(|(_, was, to)| was != to);
+        moved.filter_map(|(hand, _, to)| Some((hand.worker, self.searches.get(to?)?.clone()))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
