@@ -47,6 +47,14 @@ pub enum Error {
     /// A certificate without key, or the other way round.
     #[error("--tls-cert and --tls-key go together: give both or neither")]
     HalfIdentity,
+    /// Certificates or a key that are none.
+    #[error("the certificates for {url} can't be used: {reason}")]
+    Certificates {
+        /// The address.
+        url: String,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// The coordinator can't be reached, or its certificate is not one that is trusted.
     #[error("can't connect to {url}: {reason}")]
     Connect {
@@ -55,6 +63,14 @@ pub enum Error {
         /// All that is known of why.
         reason: String,
     },
+}
+
+impl Error {
+    /// Whether the same may succeed in a moment.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Connect { .. })
+    }
 }
 
 /// Who is spoken to, and who speaks.
@@ -161,7 +177,9 @@ pub async fn connect(url: &str, access: &Access) -> Result<Connection, Error> {
         .keep_alive_while_idle(true);
     let token = token(access)?;
     if tls {
-        endpoint = endpoint.tls_config(tls_config(access)?).map_err(|error| refused(url, &error))?;
+        endpoint = endpoint
+            .tls_config(tls_config(access)?)
+            .map_err(|error| Error::Certificates { url: url.to_owned(), reason: causes(&error) })?;
     } else {
         let options = [("--tls-ca", &access.tls_ca), ("--tls-cert", &access.tls_cert), ("--tls-key", &access.tls_key)];
         let given = options.into_iter().find(|(_, file)| file.is_some()).map(|(option, _)| option);
@@ -174,8 +192,12 @@ pub async fn connect(url: &str, access: &Access) -> Result<Connection, Error> {
     Ok(InterceptedService::new(channel, Bearer(token)))
 }
 
-/// All of an error's causes in one line.
 fn refused(url: &str, error: &dyn std::error::Error) -> Error {
+    Error::Connect { url: url.to_owned(), reason: causes(error) }
+}
+
+/// All of an error's causes in one line.
+fn causes(error: &dyn std::error::Error) -> String {
     let mut reason = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -185,7 +207,7 @@ fn refused(url: &str, error: &dyn std::error::Error) -> Error {
         }
         cause = error.source();
     }
-    Error::Connect { url: url.to_owned(), reason }
+    reason
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
@@ -193,7 +215,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn tls_config(access: &Access) -> Result<ClientTlsConfig, Error> {
-    let mut config = ClientTlsConfig::new();
+    let mut config = ClientTlsConfig::new().timeout(CONNECT);
     config = match &access.tls_ca {
         Some(path) => config.ca_certificate(Certificate::from_pem(read(path)?)),
         None => config.with_native_roots(),

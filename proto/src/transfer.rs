@@ -76,6 +76,15 @@ impl Blobs {
         Ok(self.stat(key).await?.complete)
     }
 
+    /// How many bytes it has; `None` if the coordinator has not all of it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub async fn size(&mut self, key: &v1::BlobKey) -> Result<Option<u64>, Error> {
+        let stat = self.stat(key).await?;
+        Ok(stat.complete.then_some(stat.received))
+    }
+
     async fn stat(&mut self, key: &v1::BlobKey) -> Result<v1::StatBlobResponse, Status> {
         let request = v1::StatBlobRequest { blob: Some(key.clone()) };
         Ok(self.service.stat_blob(request).await?.into_inner())
@@ -170,8 +179,9 @@ impl Blobs {
         Ok(())
     }
 
-    /// Fetches a blob into a file. What is half there from before is gone on with; the file appears when it is whole, and
-    /// a blob that is a file is checked against its digest.
+    /// Fetches a blob into a file. What is half there from before, in a file of the same name that ends in `.part`, is
+    /// gone on with; the file appears when it is whole, and a blob that is a file is checked against its digest. One at a
+    /// time may fetch into a file.
     ///
     /// # Errors
     /// [`Error`].
@@ -186,14 +196,21 @@ impl Blobs {
             let attempt = async {
                 let request = v1::GetBlobRequest { blob: Some(key.clone()), offset };
                 let mut chunks = self.service.get_blob(request).await?.into_inner();
-                while let Some(v1::GetBlobResponse { chunk, .. }) = chunks.message().await? {
-                    file.write_all(&chunk).await.map_err(failed)?;
-                    received += chunk.len();
+                let mut size = None;
+                while let Some(message) = chunks.message().await? {
+                    size = size.or(Some(message.size));
+                    file.write_all(&message.chunk).await.map_err(failed)?;
+                    received += message.chunk.len() as u64;
                 }
+                whole(size, offset + received)?;
                 file.sync_all().await.map_err(failed)
             };
             match attempt.await {
                 Err(Error::Refused(status)) if is_passing(&status) && failures < ATTEMPTS => {
+                    if status.code() == Code::Aborted {
+                        // What is here can't be the blob's beginning.
+                        file.set_len(0).await.map_err(failed)?;
+                    }
                     failures = if received > 0 { 0 } else { failures + 1 };
                     tokio::time::sleep(PAUSE * 2_u32.pow(failures)).await;
                 }
@@ -216,21 +233,24 @@ impl Blobs {
         let mut bytes = Vec::new();
         let mut failures = 0;
         loop {
+            let before = bytes.len();
             let attempt = async {
                 let request = v1::GetBlobRequest { blob: Some(key.clone()), offset: bytes.len() as u64 };
                 let mut chunks = self.service.get_blob(request).await?.into_inner();
-                while let Some(v1::GetBlobResponse { chunk, .. }) = chunks.message().await? {
-                    if bytes.len() + chunk.len() > limit {
+                let mut size = None;
+                while let Some(message) = chunks.message().await? {
+                    size = size.or(Some(message.size));
+                    if bytes.len() + message.chunk.len() > limit {
                         return Err(Error::Damaged(key.key.clone()));
                     }
-                    bytes.extend(chunk);
+                    bytes.extend(message.chunk);
                 }
-                Ok(())
+                Ok(whole(size, bytes.len() as u64)?)
             };
             match attempt.await {
                 Err(Error::Refused(status)) if is_passing(&status) && failures < ATTEMPTS => {
+                    failures = if bytes.len() > before { 0 } else { failures + 1 };
                     tokio::time::sleep(PAUSE * 2_u32.pow(failures)).await;
-                    failures += 1;
                 }
                 Err(error) if error.is_not_found() => return Ok(None),
                 Err(error) => return Err(error),
@@ -244,9 +264,22 @@ impl Blobs {
     }
 }
 
+/// A stream may end early and in peace, when the coordinator stops.
+fn whole(size: Option<u64>, received: u64) -> Result<(), Status> {
+    match size {
+        Some(size) if received < size => Err(Status::unavailable("the transfer broke off")),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the same may succeed in a moment.
 fn is_passing(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Aborted | Code::Cancelled)
+    match status.code() {
+        Code::Unavailable | Code::Unknown | Code::Aborted | Code::Cancelled | Code::DeadlineExceeded => true,
+        // The connection's, rather than the coordinator's, which would have details.
+        Code::Internal => status.details().is_empty(),
+        _ => false,
+    }
 }
 
 /// SHA-256 of a file, in hexadecimal.

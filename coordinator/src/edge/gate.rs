@@ -127,7 +127,8 @@ impl Interceptor for Gate {
             Err(why) => return Err(self.refuse(&request, &why, Refusal::Unauthenticated)),
         };
         if !self.need.allows(role) {
-            let why = format!("{name} is a {}", role.name());
+            let holder = if name.is_empty() { "the certificate's holder" } else { name };
+            let why = format!("{holder} is a {}", role.name());
             return Err(self.refuse(&request, &why, Refusal::Forbidden));
         }
         request.extensions_mut().insert(role);

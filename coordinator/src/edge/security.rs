@@ -13,17 +13,17 @@ use tonic::transport::ServerTlsConfig;
 #[command(next_help_heading = "Security")]
 pub struct Security {
     /// The coordinator's certificate, with its chain (PEM): connections are encrypted then; needs --tls-key
-    #[arg(long, env = "LORA_RATES_TLS_CERT", value_name = "FILE")]
+    #[arg(long, env = "LORA_RATES_SERVER_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
     /// Key of the certificate (PEM)
-    #[arg(long, env = "LORA_RATES_TLS_KEY", value_name = "FILE")]
+    #[arg(long, env = "LORA_RATES_SERVER_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// Certificate authority of clients and workers (PEM): who has no certificate from it is refused. The certificate's
     /// organizational unit (OU) says what its holder is: client or worker
-    #[arg(long, env = "LORA_RATES_TLS_CLIENT_CA", value_name = "FILE")]
+    #[arg(long, env = "LORA_RATES_SERVER_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
     /// File of bearer tokens, with lines `client NAME TOKEN` or `worker NAME TOKEN`: who has none of them is refused
-    #[arg(long, env = "LORA_RATES_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, env = "LORA_RATES_SERVER_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Listen beyond the loopback without encryption, or without asking who calls
     #[arg(long, env = "LORA_RATES_INSECURE")]
