@@ -47,11 +47,19 @@ impl Cluster {
     /// # Panics
     /// When it does not start.
     pub async fn with(arguments: &[&str], data_dir: Option<&Path>) -> Self {
+        Self::on("127.0.0.1", arguments, data_dir).await
+    }
+
+    /// The same on another address of this machine.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn on(host: &str, arguments: &[&str], data_dir: Option<&Path>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data_dir = data_dir.map_or_else(|| folder.path().join("data"), Path::to_owned);
         let [port, admin] = [(); 2].map(|()| free_port());
         let mut cluster = Self {
-            url: format!("http://127.0.0.1:{port}"),
+            url: format!("http://{host}:{port}"),
             admin: format!("127.0.0.1:{admin}"),
             coordinator: None,
             arguments: arguments.iter().map(|&it| it.to_owned()).collect(),
@@ -102,11 +110,20 @@ impl Cluster {
 
     /// Starts a synthetic worker.
     pub fn worker(&mut self, arguments: &[&str]) -> Program {
+        self.start_worker(None, arguments)
+    }
+
+    /// Starts a synthetic worker in a network namespace.
+    pub fn worker_in(&mut self, namespace: &str, arguments: &[&str]) -> Program {
+        self.start_worker(Some(namespace), arguments)
+    }
+
+    fn start_worker(&mut self, namespace: Option<&str>, arguments: &[&str]) -> Program {
         self.workers += 1;
         let name = format!("worker-{}", self.workers);
         let mut all = ["--coordinator", &self.url, "--name", &name].map(str::to_owned).to_vec();
         all.extend(arguments.iter().map(|&it| it.to_owned()));
-        Program::start("synthetic-worker", &all, &self.folder.path().join(format!("{name}.log")))
+        Program::start_in(namespace, "synthetic-worker", &all, &self.folder.path().join(format!("{name}.log")))
     }
 
     /// A path in the cluster's folder.

@@ -10,10 +10,11 @@ pub use fault::{Fault, UnknownFault};
 pub use note::{Note, read as read_notes};
 pub use session::session;
 
-use lora_rates_proto::connect::{self, Access};
+use crate::connecting::{Connect, to};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 /// Pause before another attempt to join.
@@ -46,30 +47,29 @@ impl Default for Options {
 /// Works for the coordinator at `url`, and joins it again whenever the stream ends, until `shutdown` resolves; then it
 /// gives back what it was leased.
 pub async fn run(url: &str, options: Options, shutdown: impl Future<Output = ()>) {
+    run_over(&to(url), options, shutdown).await;
+}
+
+/// The same over connections of any kind.
+pub async fn run_over(connect: &Connect, options: Options, shutdown: impl Future<Output = ()>) {
     let mut shutdown = pin!(shutdown);
     let mut joins = 0;
     loop {
-        let joined = async {
-            let connection = connect::connect(url, &Access::default()).await.map_err(|error| error.to_string())?;
-            joins += 1;
-            let (leave, leaving) = tokio::sync::oneshot::channel();
-            Ok::<_, String>((session(connection, options.clone(), joins, leaving), leave))
-        };
-        let (session, leave) = tokio::select! {
+        let connection = tokio::select! {
             () = &mut shutdown => return,
-            joined = joined => match joined {
-                Ok(joined) => joined,
-                Err(_) => {
-                    // The tests start workers before their coordinator too.
-                    sleep(RETRY).await;
-                    continue;
-                }
-            },
+            connection = connect() => connection,
         };
-        let mut session = pin!(session);
+        // The tests start workers before their coordinator too.
+        let Ok(connection) = connection else {
+            sleep(RETRY).await;
+            continue;
+        };
+        joins += 1;
+        let (leave, leaving) = oneshot::channel();
+        let mut session = pin!(session(connection, options.clone(), joins, leaving));
         tokio::select! {
             () = &mut shutdown => {
-                let _ = leave.send(());
+                let _ = leave.send(()); // a session that has just ended needs not be told
                 let _ = timeout(DRAIN, session).await;
                 return;
             }

@@ -31,8 +31,7 @@ async fn every_picture_is_encoded_once() {
     let id = client.create(&size).await;
     let files: Vec<_> = (0..3).map(|at| cluster.path(&format!("notes-{at}"))).collect();
     let workers: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-    let workers: Vec<_> =
-        workers.iter().map(|file| cluster.worker(&["--delay-ms", "20", "--record", file])).collect();
+    let workers: Vec<_> = workers.iter().map(|file| cluster.worker(&["--delay-ms", "20", "--record", file])).collect();
     cluster.watch(&id).finishes_as(&trajectory(&size.spec())).await;
     drop(workers);
     let notes: Vec<Vec<_>> = files.iter().map(|file| read_notes(file)).collect();

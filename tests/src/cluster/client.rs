@@ -1,6 +1,7 @@
 //! A client that only tests need: it panics when something is refused.
 
 use super::watch::Watch;
+use crate::connecting::to;
 use crate::searches::Size;
 use lora_rates_common::convert::{CreateSearch, SearchStatus, WorkerStatus};
 use lora_rates_common::spec::SearchSpec;
@@ -120,6 +121,6 @@ impl super::Cluster {
     /// Follows a search from its first step on, through all restarts of the coordinator.
     #[must_use]
     pub fn watch(&self, search_id: &str) -> Watch {
-        Watch::start(&self.url, search_id)
+        Watch::start(to(&self.url), search_id)
     }
 }

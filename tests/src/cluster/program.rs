@@ -23,8 +23,20 @@ impl Program {
     /// When it can't be started.
     #[must_use]
     pub fn start(name: &str, arguments: &[String], log: &Path) -> Self {
+        Self::start_in(None, name, arguments, log)
+    }
+
+    /// The same in a network namespace, which takes root.
+    pub(super) fn start_in(namespace: Option<&str>, name: &str, arguments: &[String], log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).expect("a log file");
-        let mut command = Command::new(binary(name));
+        let mut command = match namespace {
+            None => Command::new(binary(name)),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(binary(name));
+                command
+            }
+        };
         command.args(arguments).stdin(Stdio::null()).stdout(file.try_clone().expect("a log file")).stderr(file);
         // An option left over in the environment would change what is tested.
         for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("LORA_RATES_")) {

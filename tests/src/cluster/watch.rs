@@ -1,9 +1,10 @@
 //! Following a search: what happened, and when.
 
 use super::PATIENCE;
+use crate::connecting::Connect;
 use crate::reference::{Trajectory, bits};
 use lora_rates_common::convert::{PrepareProgress, SearchEvent, SearchState, SearchStatus, StepRecord, Validation};
-use lora_rates_proto::connect::{self, Access};
+use lora_rates_proto::MAX_MESSAGE;
 use lora_rates_proto::v1::WatchSearchRequest;
 use lora_rates_proto::v1::search_service_client::SearchServiceClient;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,9 +30,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(url: &str, search_id: &str) -> Self {
+    /// Follows a search from its first step on; connects again whenever the stream ends.
+    #[must_use]
+    pub fn start(connect: Connect, search_id: &str) -> Self {
         let (told, events) = mpsc::unbounded_channel();
-        let follower = tokio::spawn(follow(url.to_owned(), search_id.to_owned(), told));
+        let follower = tokio::spawn(follow(connect, search_id.to_owned(), told));
         Self { events, follower, steps: vec![], validations: vec![], progress: vec![], states: vec![] }
     }
 
@@ -131,14 +134,14 @@ impl Drop for Watch {
     }
 }
 
-/// Watches until the search is over and nobody can resume it; connects again whenever the stream ends.
-async fn follow(url: String, search_id: String, told: mpsc::UnboundedSender<(Duration, SearchEvent)>) {
+/// Watches until nobody listens any more.
+async fn follow(connect: Connect, search_id: String, told: mpsc::UnboundedSender<(Duration, SearchEvent)>) {
     let mut after_step = 0;
     let mut last = None;
     loop {
         let attempt = async {
-            let connection = connect::connect(&url, &Access::default()).await.map_err(|_| ())?;
-            let mut service = SearchServiceClient::new(connection);
+            let connection = connect().await.map_err(|_| ())?;
+            let mut service = SearchServiceClient::new(connection).max_decoding_message_size(MAX_MESSAGE);
             let request = WatchSearchRequest { search_id: search_id.clone(), after_step };
             let mut events = service.watch_search(request).await.map_err(|_| ())?.into_inner();
             while let Some(event) = events.message().await.map_err(|_| ())? {
