@@ -160,6 +160,21 @@ fn a_gradient_of_the_wrong_shape_is_refused_and_computed_again() {
 }
 
 #[test]
+fn what_one_worker_spoiled_goes_to_an_idle_one_at_once() {
+    let (mut search, told) = running(&[A]);
+    let (_, first) = answers(&told).remove(0);
+    let _ = search.handle(Event::Joined(B));
+    let told = search.handle(Event::Ready(B));
+    // B computes all but what A is computing, and is idle.
+    assert_eq!(answer_all(&mut search, told), []);
+    let told = search.handle(Event::Computed(A, Gradient { loss: f64::NAN, ..first }));
+    assert!(
+        matches!(&told[..], [Command::Refused(A, _), Command::Lease(B, lease)] if lease.microbatch == 0),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn numbers_that_are_not_finite_three_times_fail_the_search_with_advice() {
     for (what, spoil) in [
         ("its loss", (|it| it.loss = f64::NAN) as fn(&mut Gradient)),
