@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::commands::control::{self, Order};
-use crate::commands::{bench, gradient, list, rates, trajectory, watch};
+use crate::commands::{bench, gradient, list, rates, synthetic, trajectory, watch};
 use crate::demo;
 use crate::failure::Failure;
 use crate::options::{self, EXAMPLES, Options, SWEEP_EXAMPLES};
@@ -48,6 +48,7 @@ enum Command {
     Gradient(gradient::Args),
     Trajectory(trajectory::Args),
     Bench(bench::Args),
+    Synthetic(synthetic::Args),
 }
 
 /// Options of a search, and those that only make sense on a command line.
@@ -144,6 +145,7 @@ impl Cli {
             Command::Gradient(args) => gradient::run(args),
             Command::Trajectory(args) => trajectory::run(args),
             Command::Bench(args) => bench::run(args),
+            Command::Synthetic(args) => synthetic::run(args),
         }
     }
 }

@@ -248,7 +248,7 @@ impl Service {
                     self.happens(&search_id, Event::Failed(worker, message), Cause::Worker);
                 }
             }
-            FromWorker::Described(described) => self.workers.described(worker, described),
+            FromWorker::Described(described) => self.workers.described(worker, *described),
         }
     }
 

@@ -6,6 +6,7 @@ use clap::Parser;
 use lora_rates_proto::connect::Access;
 use lora_rates_worker::device::{self, Device};
 use lora_rates_worker::session::{self, Coordinator, Error, Files, Options};
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ const END: Duration = Duration::from_secs(1);
 /// once. Exit status: 0 when it was told to leave, 1 when it can't work, 2 when the options make no sense.
 #[derive(Parser)]
 #[command(
+    name = "worker",
     version,
     after_help = "Example:\n  worker --coordinator https://coordinator:50051 --tls-ca ca.pem --token-file token \\\n         \
                   --model-dir /models --device cuda:0"
@@ -56,7 +58,7 @@ struct Args {
     health_listen: Option<SocketAddr>,
 
     /// What is logged to stderr: error, warn, info, debug or trace, or a filter of tracing's such as info,h2=debug
-    #[arg(long, env = "LORA_RATES_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "LORA_RATES_LOG", default_value = "info", value_name = "FILTER", value_parser = filter)]
     log: EnvFilter,
 
     #[command(flatten)]
@@ -65,7 +67,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    tracing_subscriber::fmt().with_env_filter(args.log.clone()).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(args.log.clone()).with_writer(std::io::stderr).with_ansi(colours).init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(1, &format!("can't start: {error}")),
@@ -109,6 +112,11 @@ async fn work(args: Args) -> ExitCode {
         Err(error @ (Error::Connect(_) | Error::Models(_) | Error::Cache(_))) => failed(2, &error.to_string()),
         Err(error) => failed(1, &error.to_string()),
     }
+}
+
+/// Not `FromStr`, which passes over what makes no sense.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    EnvFilter::builder().parse(text).map_err(|error| error.to_string())
 }
 
 fn failed(code: u8, error: &str) -> ExitCode {

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod gradient;
+pub mod synthetic;
 pub mod trajectory;
 
 pub(crate) mod control;

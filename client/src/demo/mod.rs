@@ -2,7 +2,7 @@
 
 mod command;
 mod description;
-mod model;
+pub(crate) mod model;
 mod networks;
 mod pictures;
 #[cfg(test)]

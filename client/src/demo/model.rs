@@ -9,7 +9,9 @@ use lora_rates_common::sdxl::{Part, TensorSpec, layout, names, random};
 use lora_rates_common::tensor_file::{self, Dtype, NewTensor};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Channels of the UNet's first level.
 const CHANNELS: usize = 32;
@@ -20,18 +22,29 @@ pub(super) const CARRIED: f32 = 0.6;
 /// What the last block takes of what the blocks before it made of everything.
 const MIXED_IN: f32 = 0.25;
 
-/// Writes the model into this folder: about 41 MB, the same bytes for the same seed.
+/// Writes the tiny model into this folder: about 41 MB, the same bytes for the same seed.
 pub(super) fn write(folder: &Path, seed: u64) -> Result<(), anyhow::Error> {
-    let config = SdxlConfig::tiny();
-    let mut parts: BTreeMap<Part, Vec<NewTensor<'static>>> = BTreeMap::new();
-    for spec in layout::tensors(&config) {
-        let Some((part, name)) = place(&spec.name, &config) else { continue };
-        let values = weights(&spec, seed);
-        let data = values.into_iter().flat_map(|value| bf16(value).to_le_bytes()).collect();
-        let tensor = NewTensor { name, dtype: Dtype::BF16, shape: spec.shape, data: Cow::Owned(data) };
-        parts.entry(part).or_default().push(tensor);
+    write_with(folder, &SdxlConfig::tiny(), &|spec| weights(spec, seed))
+}
+
+/// Writes a model of these sizes whose weights are all random; the same bytes for the same seed.
+pub(crate) fn write_random(folder: &Path, config: &SdxlConfig, seed: u64) -> Result<(), anyhow::Error> {
+    write_with(folder, config, &|spec| random::tensor(&spec.name, &spec.shape, seed))
+}
+
+fn write_with(
+    folder: &Path,
+    config: &SdxlConfig,
+    values: &(dyn Fn(&TensorSpec) -> Vec<f32> + Sync),
+) -> Result<(), anyhow::Error> {
+    let mut parts: BTreeMap<Part, Vec<(String, TensorSpec)>> = BTreeMap::new();
+    for spec in layout::tensors(config) {
+        if let Some((part, name)) = place(&spec.name, config) {
+            parts.entry(part).or_default().push((name, spec));
+        }
     }
-    for (part, tensors) in parts {
+    for (part, places) in parts {
+        let tensors = drawn(places, values);
         let below = folder.join(part.prefix());
         std::fs::create_dir_all(&below)?;
         let file = match part {
@@ -40,7 +53,30 @@ pub(super) fn write(folder: &Path, seed: u64) -> Result<(), anyhow::Error> {
         };
         tensor_file::write(&below.join(file), &tensors, &BTreeMap::new())?;
     }
-    description::write(folder, &config)
+    description::write(folder, config)
+}
+
+/// All tensors of a part, on all cores: a full-size model has billions of numbers.
+fn drawn(
+    places: Vec<(String, TensorSpec)>,
+    values: &(dyn Fn(&TensorSpec) -> Vec<f32> + Sync),
+) -> Vec<NewTensor<'static>> {
+    let tensor = |(name, spec): (String, TensorSpec)| {
+        let data = values(&spec).into_iter().flat_map(|value| bf16(value).to_le_bytes()).collect();
+        NewTensor { name, dtype: Dtype::BF16, shape: spec.shape, data: Cow::Owned(data) }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Every core takes the next tensor: their sizes differ by far.
+    let queue = Mutex::new(places.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    std::thread::scope(|scope| {
+        let work = || std::iter::from_fn(next).map(tensor).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let mut tensors: Vec<_> =
+            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect();
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        tensors
+    })
 }
 
 /// The part that a tensor belongs to, and what diffusers calls it there.

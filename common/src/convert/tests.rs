@@ -1,4 +1,5 @@
 mod messages;
+mod service;
 mod spec;
 
 use crate::dataset::Image;

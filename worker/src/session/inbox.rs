@@ -54,8 +54,9 @@ impl Inbox {
                 return Ok(Asked::Turn(Feed::Prepare(prepare)));
             }
             Message::Release(release) => {
-                self.search.take_if(|(id, _)| *id == release.search_id);
-                return Ok(Asked::Turn(Feed::Release(release.search_id)));
+                // Of another search than the one that is worked for: that goes on.
+                let released = self.search.take_if(|(id, _)| *id == release.search_id);
+                return Ok(released.map_or(Asked::Nothing, |(id, _)| Asked::Turn(Feed::Release(id))));
             }
             Message::Describe(describe) => return Ok(Asked::Describe(describe.try_into()?)),
             Message::Rates(rates) => match self.spec(&rates.search_id) {

@@ -29,6 +29,10 @@ fn status() -> SearchStatus {
     }
 }
 
+fn best(search: &mut v1::Search) -> &mut v1::Validation {
+    search.best.as_mut().unwrap()
+}
+
 fn record() -> StepRecord {
     StepRecord {
         step: 2,
@@ -60,6 +64,9 @@ fn what_a_watcher_is_told_comes_back_as_it_went() {
         events.push(SearchEvent::Status(SearchStatus { state, ..status() }));
     }
     events.push(SearchEvent::Status(SearchStatus { failure: None, ..status() }));
+    if let Some(best) = status().best {
+        events.push(SearchEvent::Validation(best));
+    }
     for event in events {
         assert_eq!(SearchEvent::try_from(v1::WatchSearchResponse::from(&event)).unwrap(), event);
     }
@@ -87,7 +94,7 @@ fn what_workers_and_coordinator_say_comes_back_as_it_went() {
 
 /// Asserts that this is refused for this field.
 #[track_caller]
-fn refused<T>(field: &str, result: Result<T, super::super::Error>) {
+pub(super) fn refused<T>(field: &str, result: Result<T, super::super::Error>) {
     let Err(error) = result else { panic!("{field} was let through") };
     assert_eq!(error.field(), field, "{error}");
 }
@@ -104,6 +111,15 @@ fn a_watcher_is_told_nothing_out_of_range() {
         ("search.rates", |it| it.rates.truncate(19)),
         ("search.rates", |it| it.rates.push(0.0)),
         ("search.rates[19]", |it| it.rates[19] = f64::NAN),
+        ("search.networks", |it| it.networks = vec![String::new(); 257]),
+        ("validation.loss", |it| best(it).loss = f64::NAN),
+        ("validation.standard_error", |it| best(it).standard_error = f64::INFINITY),
+        ("validation.step", |it| best(it).step = u64::MAX),
+        ("validation.rates", |it| best(it).rates.clear()),
+        ("validation.baselines", |it| best(it).baselines = vec![Default::default(); 17]),
+        ("validation.baselines.rate", |it| best(it).baselines[0].rate = f64::NAN),
+        ("validation.baselines.loss", |it| best(it).baselines[0].loss = f64::NAN),
+        ("validation.baselines.standard_error", |it| best(it).baselines[0].standard_error = f64::NAN),
     ];
     for (field, change) in wrong {
         let mut search = v1::Search::from(&status());
@@ -174,6 +190,7 @@ fn a_request_is_told_what_it_lacks() {
     let message = v1::CreateSearchRequest::from(&create);
     assert_eq!(CreateSearch::try_from(message.clone()).unwrap(), create);
     refused("request_id", CreateSearch::try_from(v1::CreateSearchRequest { request_id: "".into(), ..message.clone() }));
+    refused("name", CreateSearch::try_from(v1::CreateSearchRequest { name: "n".repeat(2000), ..message.clone() }));
     refused("spec", CreateSearch::try_from(v1::CreateSearchRequest { spec: None, ..message }));
     refused("search_id", search_id("s".repeat(2000)));
     assert_eq!(search_id("s".into()).unwrap(), "s");

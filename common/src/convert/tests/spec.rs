@@ -96,6 +96,14 @@ const WRONG: &[(&str, Change)] = &[
     ("spec.options.mixed_precision", |spec| options(spec).mixed_precision = 0),
     ("spec.options.mixed_precision", |spec| options(spec).mixed_precision = i32::MIN),
     ("spec.options.cache_dir", |spec| options(spec).cache_dir = Some(String::new())),
+    ("spec.options.validation_split", |spec| options(spec).validation_split = 1.0),
+    ("spec.options.validation_split", |spec| options(spec).validation_split = f64::NAN),
+    ("spec.options.validate_every_n_steps", |spec| options(spec).validate_every_n_steps = 0),
+    ("spec.options.validate_every_n_steps", |spec| options(spec).validate_every_n_steps = u64::MAX),
+    ("spec.options.validate_every_n_steps", |spec| options(spec).validation_split = 0.0),
+    ("spec.options.early_stop", |spec| {
+        (options(spec).validation_split, options(spec).validate_every_n_steps) = (0.0, 0);
+    }),
 ];
 
 #[test]
