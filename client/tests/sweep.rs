@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 /// What every sweep here has.
 const GRID: [&str; 7] =
-    ["--validation_split", "0.5", "--validate_every_n_steps", "2", "--application_loss_weights", "0", "0.5"];
+    ["--validation_split", "0.5", "--validate_every_n_steps", "100", "--application_loss_weights", "0", "0.5"];
 
 fn sweep(bench: &Bench, arguments: &[&str]) -> Command {
     bench.command("sweep", &[&GRID[..], arguments].concat(), &["--seed"])
@@ -71,7 +71,7 @@ fn a_sweep_compares_all_searches_of_its_grid() {
 #[test]
 fn a_sweep_that_is_stopped_goes_on_where_it_was() {
     let bench = Bench::new();
-    let steps = ["--max_train_steps", "30"];
+    let steps = ["--max_train_steps", "20"];
     let child = sweep(&bench, &steps).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let state = bench.path("out/rates-sweep-state");
     wait("the store is made", || std::fs::read_dir(&state).is_ok_and(|mut files| files.next().is_some()));
