@@ -260,6 +260,7 @@ impl Service {
         }
         let Ok(entry) = self.catalog.get(id) else { return };
         let begun = Instant::now();
+        let of_step = matches!(event, Event::Computed(..));
         let commands = entry.handle(event);
         let refusal = commands.iter().find_map(|command| match command {
             Command::Refused(_, refusal) => Some(refusal.is_fault()),
@@ -271,7 +272,9 @@ impl Service {
             Some(true) => Outcome::Refused,
             Some(false) => Outcome::Repeated,
         };
-        self.settings.metrics.result(outcome);
+        if of_step {
+            self.settings.metrics.result(outcome);
+        }
         if refusal.is_none() {
             entry.clock.came(took);
         }

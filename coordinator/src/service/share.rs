@@ -43,33 +43,33 @@ struct Seat<'a, W, S> {
 struct Table<'a, W, S> {
     searches: &'a [S],
     seats: Vec<Seat<'a, W, S>>,
-    /// Workers of each search.
-    counts: Vec<usize>,
+    /// The seats of each search.
+    members: Vec<Vec<usize>>,
 }
 
 impl<'a, W: Copy + Ord, S: Clone + Ord> Table<'a, W, S> {
     fn new(searches: &'a [S], hands: &'a [Hand<W, S>]) -> Self {
         let places: BTreeMap<&S, usize> = searches.iter().zip(0..).collect();
-        let mut counts = vec![0; searches.len()];
+        let mut members = vec![Vec::new(); searches.len()];
         let mut seats = Vec::with_capacity(hands.len());
         for hand in hands {
             let place = hand.at.as_ref().map(|search| places.get(search).copied());
             match place {
                 Some(None) => {} // works for a search that is not shared for
                 Some(Some(place)) => {
-                    if let Some(count) = counts.get_mut(place) {
-                        *count += 1;
+                    if let Some(members) = members.get_mut(place) {
+                        members.push(seats.len());
                     }
                     seats.push(Seat { hand, was: Some(place), to: Some(place) });
                 }
                 None => seats.push(Seat { hand, was: None, to: None }),
             }
         }
-        Self { searches, seats, counts }
+        Self { searches, seats, members }
     }
 
     fn count(&self, place: usize) -> usize {
-        self.counts.get(place).copied().unwrap_or_default()
+        self.members.get(place).map_or(0, Vec::len)
     }
 
     /// Gives one free worker to the poorest search that it may have. Whether there was one.
@@ -85,17 +85,19 @@ impl<'a, W: Copy + Ord, S: Clone + Ord> Table<'a, W, S> {
     fn seat(&mut self, at: usize, place: usize) {
         let Some(seat) = self.seats.get_mut(at) else { return };
         let left = seat.to.replace(place);
-        if let Some(count) = left.and_then(|left| self.counts.get_mut(left)) {
-            *count -= 1;
+        if let Some(members) = left.and_then(|left| self.members.get_mut(left)) {
+            members.retain(|member| *member != at);
         }
-        if let Some(count) = self.counts.get_mut(place) {
-            *count += 1;
+        if let Some(members) = self.members.get_mut(place) {
+            members.push(at);
         }
     }
 
     /// Moves one worker's worth from a search to one that has at least two fewer, the poorest first. Whether it could.
     fn even_out(&mut self) -> bool {
-        let mut poor: Vec<usize> = (0..self.searches.len()).collect();
+        // Most often there is nothing to do, and many searches wait.
+        let most = self.members.iter().map(Vec::len).max().unwrap_or_default();
+        let mut poor: Vec<usize> = (0..self.searches.len()).filter(|place| self.count(*place) + 2 <= most).collect();
         poor.sort_by_key(|place| (self.count(*place), *place));
         let chain = poor.into_iter().find_map(|place| self.chain_to(place));
         for (at, place) in chain.iter().flatten() {
@@ -118,7 +120,7 @@ impl<'a, W: Copy + Ord, S: Clone + Ord> Table<'a, W, S> {
             let mut reached = Vec::new();
             for place in ring.drain(..) {
                 for giver in 0..self.searches.len() {
-                    if seen.get(giver).is_none_or(|seen| *seen) {
+                    if self.count(giver) == 0 || seen.get(giver).is_none_or(|seen| *seen) {
                         continue;
                     }
                     if let (Some(at), Some(seen)) = (self.movable(giver, place), seen.get_mut(giver)) {
@@ -143,8 +145,8 @@ impl<'a, W: Copy + Ord, S: Clone + Ord> Table<'a, W, S> {
     /// or came last.
     fn movable(&self, from: usize, to: usize) -> Option<usize> {
         let search = self.searches.get(to)?;
-        let open = self.seats.iter().enumerate();
-        let open = open.filter(|(_, seat)| seat.to == Some(from) && seat.hand.may_have(search));
+        let members = self.members.get(from)?.iter().filter_map(|at| Some((*at, self.seats.get(*at)?)));
+        let open = members.filter(|(_, seat)| seat.hand.may_have(search));
         let cost = |seat: &Seat<'_, W, S>| (seat.was == seat.to, seat.hand.ready, Reverse(seat.hand.worker));
         open.min_by_key(|(_, seat)| cost(seat)).map(|(at, _)| at)
     }

@@ -42,33 +42,32 @@ impl Process {
 
     /// The same where the arguments say.
     pub(crate) fn start_at(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).spawn().unwrap();
-        let (log, stderr) = (Arc::new(Mutex::new(String::new())), child.stderr.take().unwrap());
+        let (log, address) = (Arc::new(Mutex::new(String::new())), ([0, 0, 0, 0], 0).into());
+        // From here on it is killed, whatever happens.
+        let mut process = Self { child: command(arguments).spawn().unwrap(), address, admin: None, log };
+        let stderr = process.child.stderr.take().unwrap();
         let (sender, lines) = mpsc::channel();
-        let kept = Arc::clone(&log);
+        let log = Arc::clone(&process.log);
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                kept.lock().unwrap().extend([line.as_str(), "\n"]);
+                log.lock().unwrap().extend([line.as_str(), "\n"]);
                 let _ = sender.send(line); // nobody waits any more
             }
         });
-        let mut admin = None;
-        loop {
+        while process.address.port() == 0 {
             let line = lines.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("it does not serve:\n{}", log.lock().unwrap()));
-            let address = || line.rsplit_once("address=").map(|(_, address)| address.parse().unwrap());
-            if line.contains("/healthz") {
-                admin = address();
-            } else if line.contains("serving")
-                && let Some(address) = address()
-            {
-                let process = Self { child, address, admin, log };
-                while admin.is_some() && process.page("/readyz").0 != 200 {
-                    thread::sleep(Duration::from_millis(10));
-                }
-                return process;
+            let line = line.unwrap_or_else(|_| panic!("it does not serve:\n{}", process.log()));
+            let address = line.rsplit_once("address=").map(|(_, address)| address.parse().unwrap());
+            match address {
+                Some(address) if line.contains("/healthz") => process.admin = Some(address),
+                Some(address) if line.contains("serving") => process.address = address,
+                _ => {}
             }
         }
+        while process.admin.is_some() && process.page("/readyz").0 != 200 {
+            thread::sleep(Duration::from_millis(10));
+        }
+        process
     }
 
     pub(crate) fn url(&self) -> String {

@@ -7,6 +7,7 @@ use lora_rates_proto::v1::{
     CancelSearchRequest, DeleteSearchRequest, GetRatesRequest, GetRatesResponse, GetSearchRequest, ListSearchesRequest,
     ListSearchesResponse, PauseSearchRequest, get_rates_request::Which,
 };
+use prost::Message as _;
 use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -137,6 +138,20 @@ async fn there_are_only_so_many_searches_that_are_not_over() {
     assert!(status.get_details_retry_info().unwrap().retry_delay.unwrap() >= Duration::from_secs(1));
     running.client.cancel_search(CancelSearchRequest { search_id: id }).await.unwrap();
     running.create("s", &spec()).await;
+}
+
+#[tokio::test]
+async fn a_search_that_would_fit_into_no_message_to_a_worker_is_refused() {
+    let running = start(Options::default()).await;
+    let mut large = spec();
+    let caption = "cat ".repeat(16_000);
+    large.images = (0..1040).map(|_| large.images[0].clone()).collect();
+    large.images.iter_mut().for_each(|image| image.caption.clone_from(&caption));
+    let mut request = lora_rates_proto::v1::CreateSearchRequest::from(&super::fake::wish("r", &large));
+    let missing = (64 << 20) - 1000 - request.encoded_len();
+    request.spec.as_mut().unwrap().images[0].path = "x".repeat(missing);
+    let mut client = running.client.max_encoding_message_size(usize::MAX);
+    refused(client.create_search(request).await, Code::InvalidArgument, "use fewer pictures");
 }
 
 #[tokio::test]
