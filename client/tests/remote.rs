@@ -79,7 +79,6 @@ fn a_coordinator_makes_the_same_files_as_this_machine() {
     assert_eq!((&rates(&["--best"])["step"], &rates(&["--step", "1"])["step"]), (&there["best"]["step"], &1.into()));
     let folder = bench.path("fetched");
     let mut fetch = cluster.command(&["rates", id, "--output_dir", folder.to_str().unwrap(), "--output_name", "r"]);
-    std::fs::create_dir(&folder).unwrap();
     let table = stdout(&fetch.output().unwrap());
     assert!(table.contains("BASE") && table.contains("L1_attention:"), "{table}");
     assert_eq!(bench.written("fetched/r.safetensors"), bench.written("out/there.safetensors"));

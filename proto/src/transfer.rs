@@ -90,7 +90,7 @@ impl Blobs {
         Ok(self.service.stat_blob(request).await?.into_inner())
     }
 
-    /// Puts a file, unless it is there; `told` hears of the bytes that the coordinator has.
+    /// Puts a file, unless it is there; `told` hears of the bytes that the coordinator has, or that are on their way.
     ///
     /// # Errors
     /// [`Error`].
@@ -111,7 +111,7 @@ impl Blobs {
                 let mut file = File::open(path).await.map_err(failed)?;
                 let size = file.metadata().await.map_err(failed)?.len();
                 file.seek(SeekFrom::Start(stat.received)).await.map_err(failed)?;
-                self.put_rest(key, size, stat.received, file).await?;
+                self.put_rest(key, size, stat.received, file, &mut told).await?;
                 told(size);
                 Ok(())
             };
@@ -139,7 +139,7 @@ impl Blobs {
                 }
                 let start = usize::try_from(stat.received).unwrap_or(usize::MAX);
                 let rest = std::io::Cursor::new(bytes.get(start..).unwrap_or_default().to_vec());
-                self.put_rest(key, bytes.len() as u64, stat.received, rest).await
+                self.put_rest(key, bytes.len() as u64, stat.received, rest, |_| {}).await
             };
             match attempt.await {
                 Err(Error::Refused(status)) if is_passing(&status) && failures < ATTEMPTS => {
@@ -157,18 +157,21 @@ impl Blobs {
         size: u64,
         offset: u64,
         mut source: impl AsyncRead + Unpin + Send + 'static,
+        mut told: impl FnMut(u64),
     ) -> Result<(), Error> {
         let (parts, stream) = mpsc::channel(AHEAD);
         let start = Part::Start(v1::BlobStart { blob: Some(key.clone()), size, offset });
         let send = async move {
-            let mut part = Some(start);
+            let (mut part, mut put) = (Some(start), offset);
             // If nobody listens any more, the answer says why.
             while let Some(next) = part.take() {
                 if parts.send(v1::PutBlobRequest { part: Some(next) }).await.is_err() {
                     return Ok(());
                 }
+                told(put);
                 let mut chunk = Vec::with_capacity(CHUNK);
                 (&mut source).take(CHUNK as u64).read_to_end(&mut chunk).await?;
+                put += chunk.len() as u64;
                 part = (!chunk.is_empty()).then_some(Part::Chunk(chunk));
             }
             Ok::<(), std::io::Error>(())

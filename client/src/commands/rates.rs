@@ -76,6 +76,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     if let Some(folder) = output_dir {
         let path = |ending: &str| folder.join(format!("{output_name}.{ending}"));
         let (tensor, report) = (path("safetensors"), path("json"));
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("can't make {}; check --output_dir", folder.display()))?;
         weights::save(&tensor, &numbers)?;
         let text = serde_json::to_string_pretty(&rates)? + "\n";
         file::replace(&report, text.as_bytes()).with_context(|| format!("can't write {}", report.display()))?;

@@ -41,6 +41,15 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Makes the folder, if it is missing.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    fn make(&self) -> anyhow::Result<()> {
+        let folder = &self.output_dir;
+        std::fs::create_dir_all(folder).with_context(|| format!("can't make {}; check --output_dir", folder.display()))
+    }
+
     fn path(&self, ending: &str) -> PathBuf {
         self.output_dir.join(format!("{}{ending}", self.output_name))
     }
@@ -80,6 +89,7 @@ impl Results {
         self.rates.clone_from(&record.rates);
         let due = |place: &&Place| place.save_every.is_some_and(|every| record.step.is_multiple_of(every));
         if let Some(place) = self.place.as_ref().filter(due) {
+            place.make()?;
             weights::save(&place.path(&format!("-step{:08}.safetensors", record.step)), &record.rates)?;
         }
         Ok(())
@@ -126,6 +136,7 @@ impl Results {
     /// Writes the rates and the report, and says where.
     fn save(&self, finished: bool, early: Option<String>) -> Result<Vec<PathBuf>, Failure> {
         let Some(place) = &self.place else { return Ok(Vec::new()) };
+        place.make()?;
         let (weights, report) = (place.path(".safetensors"), place.path(".json"));
         weights::save(&weights, &self.rates)?;
         let mut files = vec![weights];

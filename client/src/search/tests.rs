@@ -1,10 +1,16 @@
 use super::differences::differences;
+use super::existing::{Plan, plan};
 use super::state::{Error, StateFolder};
-use crate::settings::Settings;
+use crate::failure::Failure;
+use crate::settings::{Existing, Settings};
 use lora_rates_common::block::BLOCKS;
+use lora_rates_common::convert::SearchState;
 use lora_rates_common::dataset::Image;
 use lora_rates_common::dataset::buckets::{BucketOptions, Buckets};
+use lora_rates_common::optimizer::State;
 use lora_rates_common::spec::{ModelRef, NetworkRef, SearchSpec};
+use lora_rates_coordinator::search::Search;
+use lora_rates_coordinator::store::{Store, Stored};
 use std::fs;
 
 fn spec() -> SearchSpec {
@@ -119,4 +125,58 @@ fn a_damaged_specification_is_named_with_the_way_out() {
     let message = state.stored().unwrap_err().to_string();
     assert!(message.contains("search.json") && message.contains("--overwrite"), "{message}");
     state.remove().unwrap();
+}
+
+/// What is planned about a search that ended in this state after so many steps.
+fn planned(left_as: SearchState, step: u64, existing: Existing) -> Result<Plan, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let state = StateFolder::new(folder.path(), "rates");
+    state.create(&spec()).unwrap();
+    let spec = spec();
+    let optimizer = State { step, ..Search::beginning(&spec) };
+    let stored = Stored {
+        number: 1,
+        id: "a".to_owned(),
+        name: String::new(),
+        created_ms: 0,
+        networks: spec.networks.clone().into(),
+        request_id: spec.fingerprint(),
+        fingerprint: spec.fingerprint(),
+        max_train_steps: spec.options.max_train_steps,
+        state: left_as,
+        failure: Some("the disk is full".to_owned()),
+        optimizer,
+        best: None,
+    };
+    Store::open(state.path()).unwrap().create(&stored, &spec).unwrap();
+    plan(&state, existing).map_err(|failure| {
+        assert!(matches!(failure, Failure::Usage(_)), "{failure}");
+        failure.to_string()
+    })
+}
+
+#[test]
+fn a_failed_search_is_resumed_when_asked_for() {
+    let refused = planned(SearchState::Failed, 3, Existing::Refuse).unwrap_err();
+    for part in ["failed at step 3 of 1600 (the disk is full)", "--resume", "--overwrite"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    assert!(matches!(planned(SearchState::Failed, 3, Existing::Resume), Ok(Plan::GoOn(_))));
+    assert!(matches!(planned(SearchState::Failed, 3, Existing::Overwrite), Ok(Plan::Replace)));
+    // Nothing is lost with it.
+    assert!(matches!(planned(SearchState::Failed, 0, Existing::Refuse), Ok(Plan::Replace)));
+}
+
+#[test]
+fn a_cancelled_search_is_over_and_an_unfinished_one_goes_on() {
+    for existing in [Existing::Refuse, Existing::Resume] {
+        let refused = planned(SearchState::Cancelled, 3, existing).unwrap_err();
+        assert!(refused.contains("was cancelled at step 3") && refused.contains("--overwrite"), "{refused}");
+    }
+    for state in [SearchState::Paused, SearchState::Running] {
+        let refused = planned(state, 3, Existing::Refuse).unwrap_err();
+        assert!(refused.contains("unfinished search, at step 3") && refused.contains("--resume"), "{refused}");
+        assert!(matches!(planned(state, 3, Existing::Resume), Ok(Plan::GoOn(_))));
+    }
+    assert!(matches!(planned(SearchState::Finished, 9, Existing::Refuse), Ok(Plan::Replace)));
 }

@@ -132,7 +132,12 @@ fn program(name: &str) -> Command {
             return;
         }
         let packages = ["-p", "lora-rates-coordinator", "-p", "lora-rates-worker"];
-        let status = Command::new(env!("CARGO")).arg("build").args(packages).arg("--bins").status().expect("cargo");
+        let status = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+            .arg("build")
+            .args(packages)
+            .arg("--bins")
+            .status()
+            .expect("cargo");
         assert!(status.success(), "coordinator and worker can't be built");
     });
     Command::new(path(name))

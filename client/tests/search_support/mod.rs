@@ -102,7 +102,8 @@ pub fn fail(mut command: Command, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{said}");
     let last = said.lines().last().unwrap_or_default().to_owned();
     assert!(last.starts_with("error: "), "the last line is no error:\n{said}");
-    assert_eq!(said.matches("error: ").count(), 1, "more than one error:\n{said}");
+    let errors = said.lines().filter(|line| line.starts_with("error: ")).count();
+    assert_eq!(errors, 1, "more than one error:\n{said}");
     last
 }
 
