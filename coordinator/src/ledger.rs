@@ -40,6 +40,13 @@ impl<T> Ledger<T> {
         Self { leases: Leases::new(count, workers), results }
     }
 
+    /// Leases nothing a second time unless it is overdue: what every item yields is worth more than the last moments.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.leases.once = true;
+        self
+    }
+
     /// Counts the result of an item whose lease has [ended](Leases::returned).
     pub fn accept(&mut self, at: usize, result: T) {
         if let Some(place) = self.results.get_mut(at).filter(|place| place.is_none()) {

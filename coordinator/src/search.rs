@@ -4,6 +4,7 @@
 //! store; only what is committed is adopted, so a crash or a full disk at worst repeats a step, to the same numbers.
 //! How many workers there are, and in what order they answer, never enters the numbers.
 
+mod beginning;
 mod event;
 mod members;
 mod results;
@@ -11,6 +12,7 @@ mod update;
 mod validations;
 mod work;
 
+pub use beginning::Beginning;
 pub use event::{Command, Commit, Event, Order, Refusal, WorkerId};
 
 use lora_rates_common::convert::{SearchState, SearchStatus, Validation};
@@ -50,41 +52,6 @@ pub enum Error {
     },
 }
 
-/// What a search begins with, or goes on from.
-#[derive(Clone, Debug)]
-pub struct Beginning {
-    /// Its identifier.
-    pub id: String,
-    /// What it is made of.
-    pub spec: Arc<SearchSpec>,
-    /// Steps done, rates and moments.
-    pub optimizer: State,
-    /// Where it was left.
-    pub state: SearchState,
-    /// Why, if there is a reason.
-    pub failure: Option<String>,
-    /// The evaluations that are stored.
-    pub validations: Vec<Arc<Validation>>,
-    /// Pictures (and whether mirrored) whose encodings are not in the store.
-    pub missing: Vec<(u32, bool)>,
-}
-
-impl Beginning {
-    /// Of a search that nobody has worked for, of whose pictures none is encoded.
-    #[must_use]
-    pub fn new(id: String, spec: Arc<SearchSpec>) -> Self {
-        Self {
-            id,
-            optimizer: Search::beginning(&spec),
-            state: SearchState::Preparing,
-            failure: None,
-            validations: Vec::new(),
-            missing: spec.encodings(),
-            spec,
-        }
-    }
-}
-
 /// Computed, and not yet known to be stored.
 enum Pending {
     Step(Arc<Commit>),
@@ -121,51 +88,6 @@ pub struct Search {
 }
 
 impl Search {
-    /// A search at its beginning, or where it was left.
-    ///
-    /// # Errors
-    /// When the search makes no sense, or the optimizer's state is not one of it.
-    pub fn new(beginning: Beginning) -> Result<Self, Error> {
-        let Beginning { id, spec, optimizer, state, failure, validations, missing } = beginning;
-        spec.validate()?;
-        let live = spec.live();
-        let expected = live.len();
-        let parts = [("the rates", &optimizer.rates), ("the first moment", &optimizer.m), ("the second", &optimizer.v)];
-        if let Some((what, part)) = parts.into_iter().find(|(_, part)| part.len() != expected) {
-            return Err(Error::State { what, found: part.len(), expected });
-        }
-        let mut search = Self {
-            id,
-            plan: spec.plan()?,
-            validations: Validations::new(&spec, validations),
-            encodings: spec.encodings().len(),
-            missing: missing.into_iter().collect(),
-            update: Update { schedule: spec.schedule()?, live, spec },
-            optimizer,
-            state,
-            failure,
-            members: Members::default(),
-            work: None,
-            pending: None,
-            refused: 0,
-        };
-        if let (Some(reason), false) = (search.is_complete(), state == SearchState::Cancelled) {
-            // It was left between its last step and saying so.
-            (search.state, search.failure) = (SearchState::Finished, reason);
-        } else if state == SearchState::Running {
-            // Nobody computes yet.
-            search.state = SearchState::Preparing;
-        }
-        Ok(search)
-    }
-
-    /// The optimizer's state before the first step of a search.
-    #[must_use]
-    pub fn beginning(spec: &SearchSpec) -> State {
-        let rates = spec.initial_rates();
-        State { step: 0, m: vec![0.0; rates.len()], v: vec![0.0; rates.len()], rates }
-    }
-
     /// As clients see it, but for its name and when it was created, of which it knows nothing.
     #[must_use]
     pub fn status(&self) -> SearchStatus {

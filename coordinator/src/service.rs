@@ -248,7 +248,7 @@ impl Service {
                     self.happens(&search_id, Event::Failed(worker, message), Cause::Worker);
                 }
             }
-            FromWorker::Described(described) => self.workers.described(worker, described),
+            FromWorker::Described(described) => self.workers.described(worker, *described),
         }
     }
 
@@ -260,6 +260,7 @@ impl Service {
         }
         let Ok(entry) = self.catalog.get(id) else { return };
         let begun = Instant::now();
+        let of_step = matches!(event, Event::Computed(..));
         let commands = entry.handle(event);
         let refusal = commands.iter().find_map(|command| match command {
             Command::Refused(_, refusal) => Some(refusal.is_fault()),
@@ -271,7 +272,9 @@ impl Service {
             Some(true) => Outcome::Refused,
             Some(false) => Outcome::Repeated,
         };
-        self.settings.metrics.result(outcome);
+        if of_step {
+            self.settings.metrics.result(outcome);
+        }
         if refusal.is_none() {
             entry.clock.came(took);
         }

@@ -30,6 +30,12 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A file that should hold certificates.
+    #[error("--tls-ca: {} holds no certificate in PEM form", path.display())]
+    NotPem {
+        /// The file.
+        path: PathBuf,
+    },
     /// A token that no header can hold.
     #[error("{} holds no token: it must be one line of printable ASCII characters", path.display())]
     Token {
@@ -217,7 +223,14 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 fn tls_config(access: &Access) -> Result<ClientTlsConfig, Error> {
     let mut config = ClientTlsConfig::new().timeout(CONNECT);
     config = match &access.tls_ca {
-        Some(path) => config.ca_certificate(Certificate::from_pem(read(path)?)),
+        Some(path) => {
+            let pem = read(path)?;
+            // TLS would take it without a word, and then trust nobody.
+            if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+                return Err(Error::NotPem { path: path.clone() });
+            }
+            config.ca_certificate(Certificate::from_pem(pem))
+        }
         None => config.with_native_roots(),
     };
     match (&access.tls_cert, &access.tls_key) {

@@ -23,6 +23,8 @@ use tonic_health::server::HealthReporter;
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
 /// Bytes of a request's headers.
 const HEADERS: u32 = 16 << 10;
+/// Bytes of a worker's message: the longest is a result, of 4096 samples and 5120 rates.
+const FROM_WORKER: usize = 1 << 20;
 /// Requests that a connection may break off before they are begun; more is an attack.
 const RESETS: usize = 64;
 
@@ -100,7 +102,7 @@ impl Edge {
         let blob = BlobServiceServer::new(BlobApi { blobs: handle.blobs().clone() });
         let blob = blob.max_decoding_message_size(2 * CHUNK).max_encoding_message_size(2 * CHUNK);
         let worker = WorkerServiceServer::new(WorkerApi { handle, silence: self.silence });
-        let worker = worker.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+        let worker = worker.max_decoding_message_size(FROM_WORKER).max_encoding_message_size(MAX_MESSAGE);
         let (reporter, health) = tonic_health::server::health_reporter();
         let reflection = || {
             tonic_reflection::server::Builder::configure()

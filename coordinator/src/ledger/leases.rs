@@ -27,6 +27,8 @@ pub struct Leases {
     /// What is held and not the oldest: nothing is leased again while there is none.
     waiting: usize,
     missing: usize,
+    /// What waits is left to who holds it.
+    pub(super) once: bool,
 }
 
 impl Leases {
@@ -38,6 +40,7 @@ impl Leases {
             held: workers.into_iter().map(|worker| (worker, VecDeque::new())).collect(),
             waiting: 0,
             missing: count,
+            once: false,
         }
     }
 
@@ -112,7 +115,7 @@ impl Leases {
         if !self.held.get(&worker)?.is_empty() {
             return None;
         }
-        let waiting = if self.waiting > 0 { self.waiting_for(worker) } else { None };
+        let waiting = if self.waiting > 0 && !self.once { self.waiting_for(worker) } else { None };
         let found = waiting.or_else(|| if overdue { self.computed_by_fewest(worker) } else { None })?;
         self.give(worker, found)
     }
@@ -125,9 +128,9 @@ impl Leases {
     }
 
     fn computed_by_fewest(&self, worker: WorkerId) -> Option<usize> {
-        let open = self.entries.iter().enumerate().filter(|(_, it)| !it.done && it.holders > 0);
-        let fewest = open.filter(|(at, _)| self.may_have(worker, *at)).min_by_key(|(_, it)| it.holders);
-        fewest.map(|(at, _)| at)
+        let holders = |at: &usize| self.entries.get(*at).map_or(0, |it| if it.done { 0 } else { it.holders });
+        let open = self.held.values().flatten().copied().filter(|at| holders(at) > 0 && self.may_have(worker, *at));
+        open.min_by_key(holders)
     }
 
     fn may_have(&self, worker: WorkerId, at: usize) -> bool {

@@ -59,6 +59,17 @@ fn every_microbatch_counts_once() {
 }
 
 #[test]
+fn what_is_overdue_goes_to_an_idle_worker_however_many_are_stuck_at_it() {
+    let c = WorkerId::new(3);
+    let mut ledger = ledger(1);
+    assert_eq!(ledger.leases.fill(A), [0]);
+    assert_eq!(ledger.leases.fill_all(true), [(B, 0)]);
+    ledger.leases.add(c);
+    assert_eq!(ledger.leases.fill_all(false), []);
+    assert_eq!(ledger.leases.fill_all(true), [(c, 0)]);
+}
+
+#[test]
 fn what_a_worker_spoiled_goes_to_another() {
     let mut ledger = ledger(3);
     assert_eq!(ledger.leases.fill(A), [0, 1]);

@@ -128,5 +128,7 @@ fn check(what: &'static str, numbers: &[f64], expected: usize) -> Result<(), Ref
     if numbers.len() != expected {
         return Err(Refusal::Shape { what, found: numbers.len(), expected });
     }
-    if numbers.iter().all(|number| number.is_finite()) { Ok(()) } else { Err(Refusal::NotFinite(what)) }
+    // Without an early exit it takes a fraction of the time.
+    let finite = numbers.iter().fold(true, |finite, number| finite & number.is_finite());
+    if finite { Ok(()) } else { Err(Refusal::NotFinite(what)) }
 }

@@ -4,6 +4,7 @@ mod cluster;
 mod phases;
 mod random;
 mod simulation;
+mod speed;
 mod truth;
 mod world;
 
@@ -11,6 +12,7 @@ use super::*;
 use crate::testing::{compute, spec, trajectory};
 use cluster::Cluster;
 use lora_rates_common::convert::{Gradient, Lease, PrepareProgress, Rates, StepRecord};
+use lora_rates_common::dataset::Image;
 use std::collections::VecDeque;
 
 const A: WorkerId = WorkerId::new(1);
@@ -155,6 +157,21 @@ fn a_gradient_of_the_wrong_shape_is_refused_and_computed_again() {
     let wrong = Gradient { mse: vec![], microbatch: 1, ..gradient };
     let refused = search.handle(Event::Computed(A, wrong));
     assert!(matches!(refusal(&refused), Some(Refusal::Shape { what: "mse", found: 0, .. })));
+}
+
+#[test]
+fn what_one_worker_spoiled_goes_to_an_idle_one_at_once() {
+    let (mut search, told) = running(&[A]);
+    let (_, first) = answers(&told).remove(0);
+    let _ = search.handle(Event::Joined(B));
+    let told = search.handle(Event::Ready(B));
+    // B computes all but what A is computing, and is idle.
+    assert_eq!(answer_all(&mut search, told), []);
+    let told = search.handle(Event::Computed(A, Gradient { loss: f64::NAN, ..first }));
+    assert!(
+        matches!(&told[..], [Command::Refused(A, _), Command::Lease(B, lease)] if lease.microbatch == 0),
+        "{told:?}"
+    );
 }
 
 #[test]

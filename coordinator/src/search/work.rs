@@ -84,7 +84,7 @@ impl Search {
         }
         if !self.missing.is_empty() {
             let pictures: Vec<_> = self.missing.iter().copied().collect();
-            let ledger = Ledger::new(pictures.len(), workers);
+            let ledger = Ledger::new(pictures.len(), workers).once();
             self.work = Some(Work::Encoding(Encoding { pictures, ledger }));
             out.extend(self.progress().map(Command::Progress));
             return self.fill_all(false, out);

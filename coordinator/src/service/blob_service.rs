@@ -112,3 +112,26 @@ async fn next(stream: &mut Streaming<PutBlobRequest>) -> Result<Option<Part>, St
         Some(PutBlobRequest { part: None }) => Err(bad_field("part", "part is missing")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_workers_put_encodings_and_nobody_unknown_does_anything() {
+        let of = |role: Option<Role>| {
+            let mut extensions = Extensions::default();
+            role.map(|role| extensions.insert(role));
+            extensions
+        };
+        let (file, encoding) = (BlobKey::File(String::new()), BlobKey::Encoding(String::new()));
+        for role in [Role::Client, Role::Worker, Role::Anyone] {
+            assert!(check_role(&of(Some(role)), None).is_ok());
+            assert!(check_role(&of(Some(role)), Some(&file)).is_ok());
+            assert_eq!(check_role(&of(Some(role)), Some(&encoding)).is_ok(), role != Role::Client);
+        }
+        for puts in [None, Some(&file), Some(&encoding)] {
+            assert_eq!(check_role(&of(None), puts).unwrap_err().code(), tonic::Code::PermissionDenied);
+        }
+    }
+}

@@ -121,7 +121,7 @@ pub enum FromWorker {
     /// It can't work for a search.
     Failed(Failed),
     /// It knows what a model is, or that it is none.
-    Described(Described),
+    Described(Box<Described>),
 }
 
 /// What a worker is told.

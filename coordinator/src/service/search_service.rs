@@ -1,10 +1,11 @@
 //! `lorarates.v1.SearchService`: requests in, domain calls, responses out.
 
-use super::status::invalid;
+use super::status::{bad_field, invalid};
 use super::{Handle, RatesAt, pages, watch};
 use crate::search::Order;
 use lora_rates_common::block::BLOCKS;
 use lora_rates_common::convert::{CreateSearch, Describe, RatesOf, search_id, search_states};
+use lora_rates_proto::MAX_MESSAGE;
 use lora_rates_proto::v1::search_service_server::SearchService;
 use lora_rates_proto::v1::{
     CancelSearchRequest, CancelSearchResponse, CreateSearchRequest, CreateSearchResponse, DeleteSearchRequest,
@@ -22,6 +23,9 @@ use tonic::{Request, Response, Status};
 const UNREAD: usize = 16;
 /// Bytes of a page of searches, beyond which it ends early: their rates can be many.
 const PAGE_BYTES: usize = 4 << 20;
+
+/// Bytes of a search at most: it must fit into a message to a worker too, with what that adds.
+const MAX_REQUEST: usize = MAX_MESSAGE - (64 << 10);
 
 /// Serves clients.
 pub struct SearchApi {
@@ -44,7 +48,14 @@ impl SearchService for SearchApi {
         &self,
         request: Request<CreateSearchRequest>,
     ) -> Result<Response<CreateSearchResponse>, Status> {
-        let create = CreateSearch::try_from(request.into_inner()).map_err(invalid)?;
+        let request = request.into_inner();
+        let size = request.encoded_len();
+        if size > MAX_REQUEST {
+            let message =
+                format!("the search has {size} bytes; it must have at most {MAX_REQUEST}: use fewer pictures");
+            return Err(bad_field("spec", &message));
+        }
+        let create = CreateSearch::try_from(request).map_err(invalid)?;
         let search = Some((&self.handle.create(create).await?).into());
         Ok(Response::new(CreateSearchResponse { search }))
     }

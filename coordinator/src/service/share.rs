@@ -4,6 +4,7 @@
 //! then workers are moved as long as one search has at least two more than another. A worker that may not work for the
 //! poorer of the two can still help: it goes to a third, which gives one of its own.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
 /// A worker, as far as sharing goes. `S` names searches.
@@ -32,62 +33,71 @@ pub(super) fn share<W: Copy + Ord, S: Clone + Ord>(searches: &[S], hands: &[Hand
     table.moves()
 }
 
+/// A worker with the place of its search among all, as it was and as it shall be; `None` if it is free.
+struct Seat<'a, W, S> {
+    hand: &'a Hand<W, S>,
+    was: Option<usize>,
+    to: Option<usize>,
+}
+
 struct Table<'a, W, S> {
     searches: &'a [S],
-    /// Each worker with the place of its search in `searches`, as it is and as it shall be; `None` if it is free.
-    hands: Vec<(&'a Hand<W, S>, Option<usize>, Option<usize>)>,
-    counts: Vec<usize>,
+    seats: Vec<Seat<'a, W, S>>,
+    /// The seats of each search.
+    members: Vec<Vec<usize>>,
 }
 
 impl<'a, W: Copy + Ord, S: Clone + Ord> Table<'a, W, S> {
     fn new(searches: &'a [S], hands: &'a [Hand<W, S>]) -> Self {
         let places: BTreeMap<&S, usize> = searches.iter().zip(0..).collect();
-        let mut counts = vec![0; searches.len()];
-        let mut seated = Vec::with_capacity(hands.len());
+        let mut members = vec![Vec::new(); searches.len()];
+        let mut seats = Vec::with_capacity(hands.len());
         for hand in hands {
             let place = hand.at.as_ref().map(|search| places.get(search).copied());
             match place {
                 Some(None) => {} // works for a search that is not shared for
                 Some(Some(place)) => {
-                    if let Some(count) = counts.get_mut(place) {
-                        *count += 1;
+                    if let Some(members) = members.get_mut(place) {
+                        members.push(seats.len());
                     }
-                    seated.push((hand, Some(place), Some(place)));
+                    seats.push(Seat { hand, was: Some(place), to: Some(place) });
                 }
-                None => seated.push((hand, None, None)),
+                None => seats.push(Seat { hand, was: None, to: None }),
             }
         }
-        Self { searches, hands: seated, counts }
+        Self { searches, seats, members }
     }
 
     fn count(&self, place: usize) -> usize {
-        self.counts.get(place).copied().unwrap_or_default()
+        self.members.get(place).map_or(0, Vec::len)
     }
 
     /// Gives one free worker to the poorest search that it may have. Whether there was one.
     fn give_free(&mut self) -> bool {
-        let found =
-            self.hands.iter().enumerate().filter(|(_, (_, _, to))| to.is_none()).find_map(|(at, (hand, ..))| {
-                let open = self.searches.iter().enumerate().filter(|(_, search)| hand.may_have(search));
-                open.map(|(place, _)| place).min_by_key(|place| (self.count(*place), *place)).map(|place| (at, place))
-            });
+        let free = self.seats.iter().enumerate().filter(|(_, seat)| seat.to.is_none());
+        let found = free.into_iter().find_map(|(at, seat)| {
+            let open = self.searches.iter().enumerate().filter(|(_, search)| seat.hand.may_have(search));
+            open.map(|(place, _)| place).min_by_key(|place| (self.count(*place), *place)).map(|place| (at, place))
+        });
         found.inspect(|(at, place)| self.seat(*at, *place)).is_some()
     }
 
     fn seat(&mut self, at: usize, place: usize) {
-        let Some((_, _, to)) = self.hands.get_mut(at) else { return };
-        let left = to.replace(place);
-        if let Some(count) = left.and_then(|left| self.counts.get_mut(left)) {
-            *count -= 1;
+        let Some(seat) = self.seats.get_mut(at) else { return };
+        let left = seat.to.replace(place);
+        if let Some(members) = left.and_then(|left| self.members.get_mut(left)) {
+            members.retain(|member| *member != at);
         }
-        if let Some(count) = self.counts.get_mut(place) {
-            *count += 1;
+        if let Some(members) = self.members.get_mut(place) {
+            members.push(at);
         }
     }
 
     /// Moves one worker's worth from a search to one that has at least two fewer, the poorest first. Whether it could.
     fn even_out(&mut self) -> bool {
-        let mut poor: Vec<usize> = (0..self.searches.len()).collect();
+        // Most often there is nothing to do, and many searches wait.
+        let most = self.members.iter().map(Vec::len).max().unwrap_or_default();
+        let mut poor: Vec<usize> = (0..self.searches.len()).filter(|place| self.count(*place) + 2 <= most).collect();
         poor.sort_by_key(|place| (self.count(*place), *place));
         let chain = poor.into_iter().find_map(|place| self.chain_to(place));
         for (at, place) in chain.iter().flatten() {
@@ -110,7 +120,7 @@ impl<'a, W: Copy + Ord, S: Clone + Ord> Table<'a, W, S> {
             let mut reached = Vec::new();
             for place in ring.drain(..) {
                 for giver in 0..self.searches.len() {
-                    if !seen.get(giver).is_some_and(|seen| !seen) {
+                    if self.count(giver) == 0 || seen.get(giver).is_none_or(|seen| *seen) {
                         continue;
                     }
                     if let (Some(at), Some(seen)) = (self.movable(giver, place), seen.get_mut(giver)) {
@@ -121,7 +131,7 @@ impl<'a, W: Copy + Ord, S: Clone + Ord> Table<'a, W, S> {
                 }
             }
             let rich = reached.iter().copied().filter(|giver| self.count(*giver) >= enough);
-            if let Some(rich) = rich.max_by_key(|giver| (self.count(*giver), std::cmp::Reverse(*giver))) {
+            if let Some(rich) = rich.max_by_key(|giver| (self.count(*giver), Reverse(*giver))) {
                 let step = |giver: &usize| next.get(giver).map(|(_, to)| *to);
                 let givers = std::iter::successors(Some(rich), step);
                 return Some(givers.filter_map(|giver| next.get(&giver).copied()).collect());
@@ -135,15 +145,15 @@ impl<'a, W: Copy + Ord, S: Clone + Ord> Table<'a, W, S> {
     /// or came last.
     fn movable(&self, from: usize, to: usize) -> Option<usize> {
         let search = self.searches.get(to)?;
-        let open =
-            self.hands.iter().enumerate().filter(|(_, (hand, _, at))| *at == Some(from) && hand.may_have(search));
-        open.min_by_key(|(_, (hand, was, at))| (was == at, hand.ready, std::cmp::Reverse(hand.worker)))
-            .map(|(at, _)| at)
+        let members = self.members.get(from)?.iter().filter_map(|at| Some((*at, self.seats.get(*at)?)));
+        let open = members.filter(|(_, seat)| seat.hand.may_have(search));
+        let cost = |seat: &Seat<'_, W, S>| (seat.was == seat.to, seat.hand.ready, Reverse(seat.hand.worker));
+        open.min_by_key(|(_, seat)| cost(seat)).map(|(at, _)| at)
     }
 
     fn moves(self) -> Vec<(W, S)> {
-        let moved = self.hands.into_iter().filter(|(_, was, to)| was != to);
-        moved.filter_map(|(hand, _, to)| Some((hand.worker, self.searches.get(to?)?.clone()))).collect()
+        let moved = self.seats.into_iter().filter(|seat| seat.was != seat.to);
+        moved.filter_map(|seat| Some((seat.hand.worker, self.searches.get(seat.to?)?.clone()))).collect()
     }
 }
 

@@ -1,4 +1,8 @@
+mod blobs;
 mod fake;
+mod requests;
+mod sharing;
+mod workers;
 
 use crate::Options;
 use crate::testing::{bits, spec, trajectory};

@@ -104,6 +104,6 @@ fn from_worker(message: Message) -> Result<Option<FromWorker>, Status> {
         Message::Encoded(encoded) => FromWorker::Encoded(encoded.try_into().map_err(invalid)?),
         Message::Evaluated(evaluated) => FromWorker::Evaluated(evaluated.try_into().map_err(invalid)?),
         Message::Failed(failed) => FromWorker::Failed(failed.try_into().map_err(invalid)?),
-        Message::Described(described) => FromWorker::Described(described.try_into().map_err(invalid)?),
+        Message::Described(described) => FromWorker::Described(Box::new(described.try_into().map_err(invalid)?)),
     }))
 }

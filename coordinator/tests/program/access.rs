@@ -3,9 +3,12 @@
 use crate::authority::{Authority, Issued};
 use crate::process::{PATIENCE, Process, text};
 use lora_rates_proto::connect::{self, Access, Connection};
+use lora_rates_proto::v1::blob_service_client::BlobServiceClient;
 use lora_rates_proto::v1::search_service_client::SearchServiceClient;
 use lora_rates_proto::v1::worker_service_client::WorkerServiceClient;
-use lora_rates_proto::v1::{GetSearchRequest, JoinRequest};
+use lora_rates_proto::v1::{
+    BlobKey, BlobKind, BlobStart, GetSearchRequest, JoinRequest, PutBlobRequest, put_blob_request::Part,
+};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -66,38 +69,42 @@ async fn connection(process: &Process, access: &Access) -> Result<Connection, co
 }
 
 /// What each service says to a harmless call: for callers that it lets through, an error of its own.
-async fn answers(process: &Process, access: &Access) -> [Code; 2] {
-    match connection(process, access).await {
-        Ok(connection) => {
-            let (client, worker) = calls(connection).await;
-            [client.code(), worker.code()]
-        }
-        Err(_) => [Code::Unavailable; 2],
-    }
+async fn answers(process: &Process, access: &Access) -> [Code; 4] {
+    let statuses = calls(connection(process, access).await.unwrap()).await;
+    statuses.map(|status| status.code())
 }
 
-async fn calls(connection: Connection) -> (Status, Status) {
+/// As client, as worker, putting a file, putting an encoding.
+async fn calls(connection: Connection) -> [Status; 4] {
     let request = GetSearchRequest { search_id: "0".repeat(32) };
     let client = SearchServiceClient::new(connection.clone()).get_search(request).await.map(drop).unwrap_err();
     let hello = tokio_stream::once(JoinRequest { message: None });
-    let worker = match WorkerServiceClient::new(connection).join(hello).await {
+    let worker = match WorkerServiceClient::new(connection.clone()).join(hello).await {
         Ok(response) => response.into_inner().message().await.map(drop).unwrap_err(),
         Err(status) => status,
     };
-    (client, worker)
+    [client, worker, put(connection.clone(), BlobKind::File).await, put(connection, BlobKind::Encoding).await]
 }
 
-/// Both let through: there is no such search, and the first message must be hello.
-const BOTH: [Code; 2] = [Code::NotFound, Code::InvalidArgument];
-const AS_CLIENT: [Code; 2] = [Code::NotFound, Code::PermissionDenied];
-const AS_WORKER: [Code; 2] = [Code::PermissionDenied, Code::InvalidArgument];
-const UNKNOWN: [Code; 2] = [Code::Unauthenticated; 2];
+/// Puts a blob that is larger than any may be.
+async fn put(connection: Connection, kind: BlobKind) -> Status {
+    let blob = Some(BlobKey { kind: kind.into(), key: "0".repeat(64) });
+    let start = PutBlobRequest { part: Some(Part::Start(BlobStart { blob, size: u64::MAX, offset: 0 })) };
+    BlobServiceClient::new(connection).put_blob(tokio_stream::once(start)).await.map(drop).unwrap_err()
+}
+
+/// All let through: there is no such search, the first message must be hello, and no blob may be so large.
+const ALL: [Code; 4] = [Code::NotFound, Code::InvalidArgument, Code::ResourceExhausted, Code::ResourceExhausted];
+const AS_CLIENT: [Code; 4] = [Code::NotFound, Code::PermissionDenied, Code::ResourceExhausted, Code::PermissionDenied];
+const AS_WORKER: [Code; 4] =
+    [Code::PermissionDenied, Code::InvalidArgument, Code::ResourceExhausted, Code::ResourceExhausted];
+const UNKNOWN: [Code; 4] = [Code::Unauthenticated; 4];
 
 #[tokio::test]
 async fn tls_alone_asks_nobody_who_they_are() {
     let setup = Setup::new();
     let process = setup.start(&setup.ours.server("localhost"), &[]);
-    assert_eq!(answers(&process, &setup.access(None, None)).await, BOTH);
+    assert_eq!(answers(&process, &setup.access(None, None)).await, ALL);
 }
 
 #[tokio::test]
@@ -136,8 +143,7 @@ async fn without_a_good_certificate_nobody_gets_as_far_as_a_service() {
             Err(error) => nothing_revealed(&setup, &error.to_string()),
             // With TLS 1.3 the client hears of it at its first call only.
             Ok(connection) => {
-                let (client, worker) = calls(connection).await;
-                for status in [client, worker] {
+                for status in calls(connection).await {
                     assert!(matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled), "{status}");
                     nothing_revealed(&setup, &format!("{status:?}"));
                 }
@@ -163,8 +169,7 @@ async fn without_a_good_token_everyone_hears_the_same() {
     let process = setup.start(&setup.ours.server("localhost"), &["tokens"]);
     let mut heard = Vec::new();
     for token in [None, Some("wrong")] {
-        let (client, worker) = calls(connection(&process, &setup.access(None, token)).await.unwrap()).await;
-        heard.extend([client, worker]);
+        heard.extend(calls(connection(&process, &setup.access(None, token)).await.unwrap()).await);
     }
     for status in heard {
         assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "valid credentials are needed"));
@@ -176,7 +181,7 @@ async fn without_a_good_token_everyone_hears_the_same() {
     for secret in [CLIENT, WORKER, "nobody-has-this-token"] {
         assert!(!log.contains(secret), "{log}");
     }
-    assert!(process.page("/metrics").1.contains("lora_rates_refusals_total{reason=\"unauthenticated\"} 4"));
+    assert!(process.page("/metrics").1.contains("lora_rates_refusals_total{reason=\"unauthenticated\"} 8"));
 }
 
 #[tokio::test]
@@ -203,9 +208,9 @@ async fn tokens_work_without_encryption_on_the_loopback() {
     let process = Process::start(&["--token-file", text(&setup.file("tokens"))]);
     let access = |name| Access { token_file: Some(setup.file(name)), ..Access::default() };
     let connection = connect::connect(&process.url(), &access("client")).await.unwrap();
-    assert_eq!(calls(connection).await.0.code(), Code::NotFound);
+    assert_eq!(calls(connection).await[0].code(), Code::NotFound);
     let connection = connect::connect(&process.url(), &access("wrong")).await.unwrap();
-    assert_eq!(calls(connection).await.0.code(), Code::Unauthenticated);
+    assert_eq!(calls(connection).await[0].code(), Code::Unauthenticated);
 }
 
 #[tokio::test]
@@ -214,7 +219,7 @@ async fn plain_http_at_a_port_with_tls_is_refused() {
     let process = setup.start(&setup.ours.server("localhost"), &["tokens"]);
     // A gRPC client without TLS.
     let refused = match connect::connect(&process.url(), &Access::default()).await {
-        Ok(connection) => calls(connection).await.0.code(),
+        Ok(connection) => calls(connection).await[0].code(),
         Err(_) => Code::Unavailable,
     };
     assert!(matches!(refused, Code::Unavailable | Code::Unknown | Code::Internal), "{refused:?}");
@@ -235,6 +240,44 @@ async fn https_at_a_port_without_tls_says_that_it_can_not_connect() {
     let process = Process::start(&[]);
     let error = connection(&process, &setup.access(None, None)).await.map(drop).unwrap_err();
     assert!(error.to_string().starts_with("can't connect to https://localhost"), "{error}");
+}
+
+#[tokio::test]
+async fn callers_hear_what_is_wrong_with_their_own_options() {
+    let setup = Setup::new();
+    std::fs::write(setup.file("two"), "client anna 0123456789abcdef").unwrap();
+    let ca = || Access { tls_ca: Some(setup.ours.file()), ..Access::default() };
+    let token = |name| Access { token_file: Some(setup.file(name)), ..Access::default() };
+    let half = Access { tls_cert: Some(setup.ours.member("client").cert), ..Access::default() };
+    let no_pem = Access { tls_ca: Some(setup.file("tokens")), ..Access::default() };
+    let cases = [
+        ("localhost:50051", Access::default(), "give one like http://host:50051"),
+        ("ftp://localhost", Access::default(), "is no address of a coordinator"),
+        ("http://localhost:1", ca(), "--tls-ca needs an https:// address"),
+        ("http://coordinator.example:1", token("client"), "--token-file needs an https:// address"),
+        ("http://192.168.1.1:1", token("client"), "--token-file needs an https:// address"),
+        ("https://localhost:1", half, "--tls-cert and --tls-key go together"),
+        ("https://localhost:1", token("missing"), "can't read"),
+        ("https://localhost:1", token("two"), "holds no token"),
+        ("https://localhost:1", no_pem, "holds no certificate"),
+        ("http://localhost:1", token("client"), "can't connect to http://localhost:1"),
+        ("https://localhost:1", ca(), "refused"),
+    ];
+    for (url, access, part) in cases {
+        let error = connect::connect(url, &access).await.map(drop).unwrap_err().to_string();
+        assert!(error.contains(part), "{url}: {error}");
+        assert!(!error.contains("0123456789abcdef") && !error.contains(CLIENT), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn callers_do_not_wait_for_ever_for_a_handshake() {
+    let setup = Setup::new();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", silent.local_addr().unwrap().port());
+    let connecting = tokio::time::timeout(PATIENCE, async { connect::connect(&url, &setup.access(None, None)).await });
+    let error = connecting.await.expect("it gives up").map(drop).unwrap_err();
+    assert!(matches!(error, connect::Error::Connect { .. }), "{error}");
 }
 
 /// Nothing in it that only the coordinator knows.

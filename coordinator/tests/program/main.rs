@@ -5,4 +5,5 @@ mod authority;
 mod limits;
 mod options;
 mod process;
+mod searches;
 mod watching;

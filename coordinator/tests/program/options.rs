@@ -111,5 +111,8 @@ fn values_out_of_range_are_usage_errors() {
     refused(&["--silence", "inf"], 2, &["--silence"]);
     refused(&["--max-connections", "0"], 2, &["--max-connections"]);
     refused(&["--max-streams=-1"], 2, &["--max-streams"]);
+    refused(&["--worker-timeout", "0.5"], 2, &["--worker-timeout", "at least 1"]);
+    refused(&["--max-searches", "many"], 2, &["--max-searches"]);
+    refused(&["--max-blob-bytes", "-5"], 2, &["error:"]);
     refused(&["--no-such-option"], 2, &["--no-such-option"]);
 }

@@ -28,7 +28,7 @@ async fn health_says_that_every_service_serves() {
     assert_eq!(health.check(request).await.unwrap_err().code(), Code::NotFound);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn health_says_that_it_stops_and_nobody_who_watches_holds_it_up() {
     let mut process = Process::start(&[]);
     let mut health = HealthClient::new(process.channel().await);

@@ -8,8 +8,8 @@ use proptest::test_runner::Config;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
-/// Sequences, unless `LORA_RATES_SEQUENCES` says how many.
-const SEQUENCES: u64 = 20_000;
+/// Sequences, unless `LORA_RATES_SEQUENCES` says how many: what takes some seconds without optimisation.
+const SEQUENCES: u64 = 10_000;
 /// Threads that share them.
 const THREADS: u64 = 2;
 

@@ -58,6 +58,19 @@ fn workers_of_other_searches_are_left_alone() {
     assert_eq!(share(&[8], &[busy(1, 7), free(2)]), [(2, 8)]);
 }
 
+#[test]
+fn hundreds_of_searches_and_workers_are_shared_in_no_time() {
+    let searches: Vec<u32> = (0..400).collect();
+    let began = std::time::Instant::now();
+    let hands: Vec<Worker> = (0..400).map(|worker| barred(busy(worker, 0), &[worker % 7 + 1])).collect();
+    let moves = share(&searches, &hands);
+    let all = after(&hands, &moves);
+    assert!(searches.iter().all(|search| all.values().filter(|at| **at == Some(*search)).count() == 1));
+    let settled: Vec<Worker> = hands.into_iter().map(|hand| Hand { at: all[&hand.worker], ..hand }).collect();
+    assert_eq!(share(&searches, &settled), []);
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+}
+
 fn hands() -> impl Strategy<Value = (Vec<u32>, Vec<Worker>)> {
     (1_u32..6).prop_flat_map(|searches| {
         let hand = (

@@ -8,6 +8,7 @@ use lora_rates_common::convert::{
 };
 use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::spec::SearchSpec;
+use lora_rates_proto::v1;
 use lora_rates_proto::v1::search_service_client::SearchServiceClient;
 use lora_rates_proto::v1::worker_service_client::WorkerServiceClient;
 use lora_rates_proto::v1::{
@@ -59,9 +60,26 @@ impl Running {
         self.try_create(request_id, spec).await.unwrap().search_id
     }
 
+    pub(super) async fn create_named(&mut self, request_id: &str, name: &str, spec: &SearchSpec) -> String {
+        let create = CreateSearch { name: name.into(), ..wish(request_id, spec) };
+        let response = self.client.create_search(CreateSearchRequest::from(&create)).await.unwrap();
+        response.into_inner().search.unwrap().search_id
+    }
+
+    /// Waits until this is so of the workers that are connected.
+    pub(super) async fn until_workers(&mut self, so: impl Fn(&[v1::Worker]) -> bool) {
+        for _ in 0..1000 {
+            let request = v1::ListWorkersRequest::default();
+            if so(&self.client.list_workers(request).await.unwrap().into_inner().workers) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the workers never get so");
+    }
+
     pub(super) async fn try_create(&mut self, request_id: &str, spec: &SearchSpec) -> Result<SearchStatus, Status> {
-        let create = CreateSearch { request_id: request_id.into(), spec: Arc::new(spec.clone()), name: String::new() };
-        let response = self.client.create_search(CreateSearchRequest::from(&create)).await?;
+        let response = self.client.create_search(CreateSearchRequest::from(&wish(request_id, spec))).await?;
         Ok(response.into_inner().search.try_into().unwrap())
     }
 
@@ -78,6 +96,10 @@ impl Running {
     pub(super) fn work(&self, worker: Worker) -> JoinHandle<Result<(), Status>> {
         tokio::spawn(worker.run(self.address.clone()))
     }
+}
+
+pub(super) fn wish(request_id: &str, spec: &SearchSpec) -> CreateSearch {
+    CreateSearch { request_id: request_id.into(), spec: Arc::new(spec.clone()), name: String::new() }
 }
 
 pub(super) struct Watcher(Streaming<WatchSearchResponse>);
@@ -99,6 +121,16 @@ impl Watcher {
             }
         }
         (steps, last.expect("the state is told first of all"))
+    }
+
+    /// Waits until the search waits for a worker.
+    pub(super) async fn until_waiting(&mut self) {
+        loop {
+            match self.next().await.expect("the search goes on") {
+                SearchEvent::Progress(progress) if progress.activity == "waiting for a worker" => return,
+                _ => {}
+            }
+        }
     }
 
     /// Waits for this step.
@@ -221,6 +253,7 @@ impl Worker {
                     let message = convert::evaluate(message, spec.as_ref().unwrap()).unwrap();
                     say(&out, join_request::Message::Evaluated(evaluate(&message).into())).await;
                 }
+                Message::Describe(describe) if describe.path == "silence" => {}
                 Message::Describe(describe) => {
                     say(&out, join_request::Message::Described(described(describe))).await;
                 }
