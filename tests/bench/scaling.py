@@ -72,7 +72,7 @@ def report(scratch, batch, warm):
         found = re.fullmatch(r"n(\d+)-w(\d+)-a(\d+)(-kill)?", path.stem)
         runs[tuple(int(part) for part in found.groups()[:3]) + (bool(found[4]),)] = json.loads(path.read_text())
     speed = {}
-    print("networks workers images/step images/s  efficiency  s/step  compute  update  commit  other")
+    print("networks workers images/step images/s  efficiency  s/step  compute  update  commit  other  fastest, median, slowest step")
     for key in sorted(runs):
         networks, workers, accumulation, killed = key
         steps = runs[key]["steps"]
@@ -87,7 +87,8 @@ def report(scratch, batch, warm):
         other = gap - parts["compute"] - parts["update"] - parts["commit"]
         line = f"{networks:8} {workers:7} {samples:11.0f} {speed[key]:8.3f}  {shares[0]:>6} {shares[1]:>6}"
         line += f" {gap:7.3f} {parts['compute']:8.4f} {parts['update']:7.5f} {parts['commit']:7.5f} {other:6.4f}"
-        print(line + (f"  a worker killed; longest step {max(gaps):.2f} s" if killed else ""))
+        line += f"  {min(gaps):.3f} {statistics.median(gaps):.3f} {max(gaps):.3f}"
+        print(line + ("  a worker was killed" if killed else ""))
     print("efficiency: against one worker with its own batch, and against one worker with the same total batch")
     for key in sorted(runs):
         networks, workers, accumulation, killed = key
