@@ -178,6 +178,7 @@ pub async fn connect(url: &str, access: &Access) -> Result<Connection, Error> {
     endpoint = endpoint
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
+        .http2_adaptive_window(true)
         .http2_keep_alive_interval(KEEPALIVE.0)
         .keep_alive_timeout(KEEPALIVE.1)
         .keep_alive_while_idle(true);

@@ -77,7 +77,7 @@ measure() { # measure NETWORKS ACCUMULATION LABEL [COMMAND AT THE MIDDLE]
     "$bin/lora-rates" search --coordinator $url --pretrained_model_name_or_path model \
         --network_weights "${files[@]}" --train_data_dir "$scratch/files/pictures" --resolution "$resolution" \
         --train_batch_size "$batch" --gradient_accumulation_steps "$2" --max_train_steps $((warm + steps)) \
-        --seed 1 --mixed_precision "$precision" --json --name "$3" --output_dir "$scratch/out" --output_name "$3" \
+        --seed 1 --mixed_precision "$precision" --json --overwrite --name "$3" --output_dir "$scratch/out" --output_name "$3" \
         2>"$scratch/$3.log" |
         python3 tests/bench/scaling.py record "$scratch/$3.jsonl" "http://127.0.0.1:$admin/metrics" "$warm" "${@:4}"
 }

@@ -56,7 +56,8 @@ fn reached(reached: bool) -> &'static str {
 /// Milliseconds of every step with so many workers.
 async fn measure(workers: usize) -> Vec<f64> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let options = Options { data_dir: Some(folder.path().to_owned()), ..Options::default() };
+    let data_dir = Some(folder.path().to_owned());
+    let options = Options { data_dir, trusted: false, ..Options::default() };
     let coordinator = Coordinator::open(options).expect("a coordinator");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));

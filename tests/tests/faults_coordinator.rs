@@ -36,6 +36,7 @@ async fn a_coordinator_that_is_killed_repeats_at_most_one_step() {
         arguments.iter().map(|file| cluster.worker(&["--delay-ms", "5", "--record", file])).collect();
     let mut random = ChaCha8Rng::seed_from_u64(1);
     for _ in 0..KILLS {
+        watch.catch_up();
         let step = watch.step() + random.random_range(2..12);
         watch.until_step(step).await;
         sleep(Duration::from_micros(random.random_range(0..20_000))).await;

@@ -55,7 +55,7 @@ impl Drop for Disk {
 #[tokio::test]
 async fn a_full_disk_pauses_the_search_until_there_is_room() {
     let Some(disk) = Disk::mount("16m") else { return };
-    let size = Size { networks: 16, steps: 1500, ..Size::default() };
+    let size = Size { networks: 16, steps: 500, ..Size::default() };
     let mut cluster = Cluster::with(&[], Some(&disk.path().join("data"))).await;
     let mut client = cluster.client().await;
     let id = client.create(&size).await;

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 #[tokio::test]
 async fn a_hundred_killed_workers_cost_no_sample() {
-    let size = Size { steps: 1500, images: 15, microbatches: 6, validate_every: 100, ..Size::default() };
+    let size = Size { steps: 3000, images: 15, microbatches: 6, validate_every: 100, ..Size::default() };
     let mut cluster = Cluster::start().await;
     let mut client = cluster.client().await;
     let id = client.create(&size).await;
@@ -28,18 +28,21 @@ async fn a_hundred_killed_workers_cost_no_sample() {
         let which = random.random_range(0..workers.len());
         workers[which].kill().await;
         workers[which] = cluster.worker(&["--delay-ms", "3"]);
-        // Taken in while it goes, so that the last kill still meets a search that runs.
-        watch.until_step(watch.step() + 1).await;
+        // So that the last kill still meets a search that runs.
+        watch.catch_up();
         assert!(watch.step() < size.steps, "the search ended after {killed} kills");
     }
     let (at, during) = (watch.step(), watch.longest_gap(1));
     watch.finishes_as(&trajectory(&size.spec())).await;
     assert!(during < LIMIT, "no step for {during:?}");
+    let plan = size.spec().plan().expect("a plan");
+    let planned: usize = (0..size.steps).map(|step| plan.step(step).len()).sum();
+    let accepted = cluster.metric("lora_rates_microbatches_total", &["accepted"]).await;
+    assert_eq!(accepted, planned as f64, "every microbatch counts once");
     eprintln!(
         "{KILLS} kills within {at} of {} steps: same trajectory; longest time between two steps {during:.2?}; \
-         microbatches accepted {}, repeated {}, leased {}",
+         microbatches accepted {accepted}, repeated {}, leased {}",
         size.steps,
-        cluster.metric("lora_rates_microbatches_total", &["accepted"]).await,
         cluster.metric("lora_rates_microbatches_total", &["repeated"]).await,
         cluster.metric("lora_rates_microbatches_total", &["leased"]).await,
     );

@@ -11,8 +11,8 @@ mod schedule;
 mod world;
 
 use schedule::Schedule;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use world::{Figures, simulate};
 

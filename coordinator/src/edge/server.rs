@@ -53,6 +53,8 @@ impl Edge {
     pub(crate) fn new(settings: Settings) -> Result<Self, Error> {
         let Settings { tls, door, max_connections, max_streams, silence, monitor } = settings;
         let mut server = Server::builder()
+            // Windows grow with the line: at 64 KiB, blobs over a long one would crawl.
+            .http2_adaptive_window(Some(true))
             .http2_keepalive_interval(Some(KEEPALIVE.0))
             .http2_keepalive_timeout(Some(KEEPALIVE.1))
             .max_concurrent_streams(max_streams)

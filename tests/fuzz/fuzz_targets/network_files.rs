@@ -24,9 +24,18 @@ fn file() -> &'static PathBuf {
     path
 }
 
+/// The smallest model with layers of every kind: each opening spells out the names of all of them.
 fn config() -> &'static SdxlConfig {
     static CONFIG: OnceLock<SdxlConfig> = OnceLock::new();
-    CONFIG.get_or_init(SdxlConfig::tiny)
+    CONFIG.get_or_init(|| {
+        let mut config = SdxlConfig::tiny();
+        config.unet.transformer_depth = vec![0, 1, 1];
+        config.unet.middle_depth = 1;
+        config.unet.num_res_blocks = 1;
+        config.text_encoder_1.layers = 1;
+        config.text_encoder_2.layers = 1;
+        config
+    })
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -60,19 +60,30 @@ impl Watch {
             let state = self.states.last().map(|it| (it.state, it.failure.clone()));
             let event = event.unwrap_or_else(|_| panic!("nothing happens at step {} {state:?}: {what}", self.step()));
             let (at, event) = event.expect("the follower lives as long as the search is watched");
-            match event {
-                SearchEvent::Step(record) => {
-                    assert_eq!(record.step, self.step() + 1, "every step is told, and told once");
-                    self.steps.push((at, (*record).clone()));
-                }
-                // Those before the last step seen are told again when the stream is new.
-                SearchEvent::Validation(it) if self.validations.last().is_none_or(|last| last.step < it.step) => {
-                    self.validations.push((*it).clone());
-                }
-                SearchEvent::Validation(_) => {}
-                SearchEvent::Progress(progress) => self.progress.push(progress),
-                SearchEvent::Status(status) => self.states.push(status),
+            self.take(at, event);
+        }
+    }
+
+    /// Takes in all that is heard of so far.
+    pub fn catch_up(&mut self) {
+        while let Ok((at, event)) = self.events.try_recv() {
+            self.take(at, event);
+        }
+    }
+
+    fn take(&mut self, at: Duration, event: SearchEvent) {
+        match event {
+            SearchEvent::Step(record) => {
+                assert_eq!(record.step, self.step() + 1, "every step is told, and told once");
+                self.steps.push((at, (*record).clone()));
             }
+            // Those before the last step seen are told again when the stream is new.
+            SearchEvent::Validation(it) if self.validations.last().is_none_or(|last| last.step < it.step) => {
+                self.validations.push((*it).clone());
+            }
+            SearchEvent::Validation(_) => {}
+            SearchEvent::Progress(progress) => self.progress.push(progress),
+            SearchEvent::Status(status) => self.states.push(status),
         }
     }
 

@@ -6,7 +6,7 @@ use lora_rates_common::convert::{CreateSearch, SearchEvent, SearchState, StepRec
 use lora_rates_coordinator::{Coordinator, Options};
 use lora_rates_proto::transfer::Blobs;
 use lora_rates_proto::v1::search_service_client::SearchServiceClient;
-use lora_rates_proto::v1::{CreateSearchRequest, WatchSearchRequest};
+use lora_rates_proto::v1::{self, CreateSearchRequest, ResumeSearchRequest, WatchSearchRequest};
 use lora_rates_tests::reference::{bits, trajectory};
 use lora_rates_tests::searches::Size;
 use lora_rates_tests::synthetic::{self, Fault};
@@ -37,6 +37,7 @@ pub(crate) struct Figures {
     partitions: u64,
     holds: u64,
     faulty_workers: u64,
+    resumed: u64,
     longest: Duration,
 }
 
@@ -50,6 +51,7 @@ impl Figures {
         self.partitions += other.partitions;
         self.holds += other.holds;
         self.faulty_workers += other.faulty_workers;
+        self.resumed += other.resumed;
         self.longest = self.longest.max(other.longest);
     }
 }
@@ -59,7 +61,8 @@ impl fmt::Display for Figures {
         write!(
             f,
             "{} schedules, {} steps, {} s of simulated time (the longest {} s): {} crashes of workers, {} of the \
-             coordinator, {} partitions, {} held links, {} faulty workers; every trajectory the same",
+             coordinator, {} partitions, {} held links, {} faulty workers; {} searches resumed after faulty workers alone were left; every \
+             trajectory the same",
             self.schedules,
             self.steps,
             self.simulated.as_secs(),
@@ -69,6 +72,7 @@ impl fmt::Display for Figures {
             self.partitions,
             self.holds,
             self.faulty_workers,
+            self.resumed,
         )
     }
 }
@@ -79,6 +83,7 @@ struct Seen {
     steps: Vec<StepRecord>,
     validations: Vec<Validation>,
     end: Option<(SearchState, Option<String>)>,
+    resumed: u64,
 }
 
 /// Runs a schedule and asserts that its search comes to what it must.
@@ -105,6 +110,7 @@ pub(crate) fn simulate(schedule: &Schedule) -> Figures {
     let seen = seen.borrow();
     check(schedule, &seen);
     figures.steps = seen.steps.len() as u64;
+    figures.resumed = seen.resumed;
     figures.simulated = sim.elapsed();
     figures.longest = sim.elapsed();
     figures
@@ -175,7 +181,7 @@ fn end(sim: &mut Sim<'_>, trouble: &Trouble) {
 }
 
 async fn coordinator(data_dir: std::path::PathBuf) -> turmoil::Result {
-    let options = Options { data_dir: Some(data_dir), inline_store: true, ..Options::default() };
+    let options = Options { data_dir: Some(data_dir), trusted: false, inline_store: true, ..Options::default() };
     let coordinator = Coordinator::open(options)?;
     coordinator.serve_with_incoming(listen().await?, pending()).await?;
     Ok(())
@@ -208,7 +214,14 @@ async fn attempt(size: &Size, seen: &RefCell<Seen>) -> Option<()> {
     let mut service = SearchServiceClient::new(connection);
     let create = CreateSearch { request_id: "r".into(), spec: Arc::new(size.spec()), name: String::new() };
     let created = service.create_search(CreateSearchRequest::from(&create)).await.ok()?.into_inner();
+    let created_failed = created.search.as_ref().is_some_and(|it| it.state() == v1::SearchState::Failed);
     let search_id = created.search?.search_id;
+    if created_failed {
+        // While only faulty workers were there, it could not but fail: as a user would, when others are back.
+        let request = ResumeSearchRequest { search_id: search_id.clone() };
+        service.resume_search(request).await.ok()?;
+        seen.borrow_mut().resumed += 1;
+    }
     let after_step = seen.borrow().steps.len() as u64;
     let request = WatchSearchRequest { search_id, after_step };
     let mut events = service.watch_search(request).await.ok()?.into_inner();
@@ -227,6 +240,10 @@ impl Seen {
             }
             SearchEvent::Validation(it) if self.validations.last().is_none_or(|last| last.step < it.step) => {
                 self.validations.push((*it).clone());
+            }
+            SearchEvent::Status(status) if status.state == SearchState::Failed => {
+                let failure = status.failure.unwrap_or_default();
+                assert!(failure.contains("unusable"), "{failure}");
             }
             SearchEvent::Status(status) if status.state.is_over() => self.end = Some((status.state, status.failure)),
             SearchEvent::Status(_) | SearchEvent::Validation(_) | SearchEvent::Progress(_) => {}
