@@ -84,7 +84,8 @@ pub struct SweepArgs {
         conflicts_with = "application_loss_weight")]
     application_loss_weights: Vec<f64>,
     /// Seeds; each holds out other pictures [default: that of --seed, else 0]
-    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', help_heading = "Sweep", conflicts_with = "seed")]
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', help_heading = "Sweep",
+        conflicts_with = "seed")]
     seeds: Vec<u64>,
     /// Learning rates [default: that of --learning_rate]
     #[arg(long, value_name = "RATE", num_args = 1.., value_delimiter = ',', help_heading = "Sweep",

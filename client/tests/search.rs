@@ -168,3 +168,22 @@ fn json_lines_tell_all_that_happens_and_nothing_else() {
     assert_eq!(events.last().unwrap()["event"], "written");
     assert!(events.last().unwrap()["files"][0].as_str().unwrap().ends_with("rates.safetensors"));
 }
+
+#[test]
+fn a_search_that_gets_worse_on_held_out_pictures_ends_early_and_keeps_the_best() {
+    let bench = Bench::new();
+    let options = ["--validation_split", "0.5", "--validate_every_n_steps", "1", "--early_stop", "1"];
+    // Steps that are far too long.
+    let output = succeed(bench.search(&[&options[..], &["--learning_rate", "9", "--max_train_steps", "30"]].concat()));
+    let report = bench.json("out/rates.json");
+    let (step, best) = (report["step"].as_u64().unwrap(), report["best"]["step"].as_u64().unwrap());
+    assert!(step < 30 && step == best + 1, "the best at {best}, the end at {step}");
+    assert_eq!(report["finished"], true);
+    assert!(report["stopped_early"].as_str().unwrap().contains(&format!("the best was at step {best}")));
+    let held_out = report["images"].as_array().unwrap().iter().filter(|image| image["held_out"] == true).count();
+    assert_eq!((held_out, report["baselines"].as_array().unwrap().len()), (1, 3));
+    assert_ne!(bench.written("out/rates-best.safetensors"), bench.written("out/rates.safetensors"));
+    let (said, printed) = (stderr(&output), String::from_utf8_lossy(&output.stdout).into_owned());
+    assert!(said.contains("held out for validation, 1: ") && said.contains("stopped early"), "{said}");
+    assert!(printed.contains(&format!("best, after step {best}")) && printed.contains("all rates 0.5"), "{printed}");
+}

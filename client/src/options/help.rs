@@ -32,8 +32,8 @@ Examples:
 
 Flags take a value too, to undo what the file says: --enable_bucket false.
 The results are OUTPUT_DIR/NAME.safetensors (one tensor, `weights`: 20 rates for each network) and
-OUTPUT_DIR/NAME.json; with --validation_split also NAME-best.safetensors, the rates of the lowest held-out loss. A line for
-sd-webui-lora-block-weight is printed for each network.
+OUTPUT_DIR/NAME.json; with --validation_split also NAME-best.safetensors, the rates of the lowest held-out loss. A
+line for sd-webui-lora-block-weight is printed for each network.
 Exit codes: 0 finished, 1 a file, device or coordinator failed, 2 the command line makes no sense, 130 interrupted.";
 
 /// What `lora-rates sweep --help` ends with.

@@ -176,7 +176,8 @@ pub struct Options {
     pub early_stop: Option<u32>,
 
     /// cpu, or cuda:K for the GPU of number K; several with commas, a worker each [default: all GPUs, else the CPU]
-    #[arg(long, value_name = "DEVICE", value_delimiter = ',', action = clap::ArgAction::Append, help_heading = "Device")]
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',', action = clap::ArgAction::Append,
+        help_heading = "Device")]
     #[serde(deserialize_with = "one_or_more")]
     pub device: Option<Vec<String>>,
     /// What the model is computed in: no (32 bits) or bf16 [default: no]

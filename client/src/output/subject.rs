@@ -28,8 +28,8 @@ impl Subject {
         self.steps
     }
 
-    /// The rates network by network. Where the networks' files are not at hand, a slot whose rate is exactly 0 counts as
-    /// one without modules: such rates never move.
+    /// The rates network by network. Where the networks' files are not at hand, a slot whose rate is exactly 0 counts
+    /// as one without modules: such rates never move.
     pub(crate) fn with_rates(&self, rates: &[f64]) -> Vec<NetworkRates<'_>> {
         let mut networks = NetworkRates::of(&self.networks, rates);
         if self.spec.is_none() {

@@ -9,8 +9,8 @@ const NAME_WIDTH: usize = 16;
 /// Characters of a column; `-0.500` and a space.
 const COLUMN: usize = 7;
 
-/// The table, with a line of headings. A block in which a network has no module shows `-`. Where the lines would be longer
-/// than `width`, there are several tables, of some blocks each.
+/// The table, with a line of headings. A block in which a network has no module shows `-`. Where the lines would be
+/// longer than `width`, there are several tables, of some blocks each.
 pub fn table(networks: &[NetworkRates<'_>], width: Option<usize>) -> String {
     let names: Vec<String> = networks.iter().map(|network| shortened(network.name)).collect();
     let name = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();

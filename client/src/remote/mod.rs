@@ -169,8 +169,8 @@ impl Remote {
         Ok(StepRates { step, networks: networks.collect::<Result<_, Error>>()? })
     }
 
-    /// What a model below the workers' model folder is. While no worker is there to look, `waiting` is told why, and the
-    /// question is asked again.
+    /// What a model below the workers' model folder is. While no worker is there to look, `waiting` is told why, and
+    /// the question is asked again.
     pub(crate) async fn describe_model(
         &self,
         path: &Path,

@@ -76,7 +76,8 @@ fn bar(bytes: u64) -> ProgressBar {
     bar
 }
 
-/// The search as the coordinator is told of it: paths of pictures and networks are names only, since it never opens them.
+/// The search as the coordinator is told of it: paths of pictures and networks are names only, since it never opens
+/// them.
 pub(crate) fn nameless(spec: &SearchSpec, pictures: &Path) -> SearchSpec {
     let mut spec = spec.clone();
     let name = |path: &Path| path.file_name().map_or_else(|| path.to_owned(), PathBuf::from);

@@ -172,7 +172,7 @@ impl Results {
             // Writing to a String can't fail.
             let _ = write!(text, "best, after step {}\n{}", best.step, table::table(&networks, width));
             text += &comparison;
-            let _ = write!(text, "{}best, after step {}\n", lines(&self.subject.with_rates(&self.rates)), best.step);
+            let _ = writeln!(text, "{}best, after step {}", lines(&self.subject.with_rates(&self.rates)), best.step);
             text += &lines(&networks);
         } else {
             text += &comparison;

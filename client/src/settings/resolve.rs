@@ -142,7 +142,7 @@ fn validation(options: &SearchOptions) -> Result<(), Error> {
     }
     let needs =
         [("validate_every_n_steps", options.validate_every_n_steps > 0), ("early_stop", options.early_stop > 0)];
-    for (option, _) in needs.into_iter().filter(|(_, given)| *given && split == 0.0) {
+    if let Some((option, _)) = needs.into_iter().find(|(_, given)| *given && split == 0.0) {
         let what = "without held-out pictures there is nothing to measure; give a part such as 0.2";
         return Err(Error::Needs { option, needed: "validation_split", what });
     }
