@@ -118,6 +118,23 @@ impl Cluster {
         self.start_worker(Some(namespace), arguments)
     }
 
+    /// Starts a real worker on the CPU, with the models of a folder.
+    pub fn real_worker(&mut self, models: &Path) -> Program {
+        self.workers += 1;
+        let name = format!("worker-{}", self.workers);
+        let cache = self.folder.path().join(format!("{name}-cache"));
+        let all = [
+            ["--coordinator", &self.url],
+            ["--name", &name],
+            ["--device", "cpu"],
+            ["--log", "lora_rates_worker=debug"],
+            ["--model-dir", &models.display().to_string()],
+            ["--cache-dir", &cache.display().to_string()],
+        ];
+        let all: Vec<String> = all.into_iter().flatten().map(str::to_owned).collect();
+        Program::start("worker", &all, &self.folder.path().join(format!("{name}.log")))
+    }
+
     fn start_worker(&mut self, namespace: Option<&str>, arguments: &[&str]) -> Program {
         self.workers += 1;
         let name = format!("worker-{}", self.workers);

@@ -182,6 +182,13 @@ impl Leases {
         }
     }
 
+    /// Whether a worker that might be leased this item has not spoiled it yet.
+    #[must_use]
+    pub fn has_hope(&self, at: usize) -> bool {
+        let spoiled = self.entries.get(at).map_or(&[][..], |entry| &entry.spoiled_by);
+        self.held.keys().any(|worker| !spoiled.contains(worker))
+    }
+
     /// Notes that the worker's result was unusable. Returns how often that has happened to this item.
     pub fn spoiled(&mut self, worker: WorkerId, at: usize) -> usize {
         self.entries.get_mut(at).map_or(0, |entry| {

@@ -102,9 +102,13 @@ impl Search {
     /// A worker returned something unusable: others try the item, and neither is tried forever.
     fn fault(&mut self, worker: WorkerId, at: usize, refusal: &Refusal, out: &mut Vec<Command>) {
         let what = if let Some(Work::Evaluation(_)) = &self.work { "evaluation" } else { "microbatch" };
-        let spoiled = self.work.as_mut().map_or(0, |work| work.leases().spoiled(worker, at));
+        // As long as a worker is there that has not tried it, several others may merely be broken.
+        let is_hopeless = self.work.as_mut().is_some_and(|work| {
+            let leases = work.leases();
+            leases.spoiled(worker, at) >= MAX_FAULTS && !leases.has_hope(at)
+        });
         let by_worker = self.members.fault(worker) as usize;
-        if spoiled < MAX_FAULTS && by_worker < MAX_FAULTS {
+        if !is_hopeless && by_worker < MAX_FAULTS {
             return;
         }
         let advice = match self.update.spec.options.mixed_precision {
@@ -115,7 +119,7 @@ impl Search {
         let message = format!(
             "results were unusable {MAX_FAULTS} times, the last that of {what} {at} of step {step}: {refusal}; {advice}"
         );
-        if spoiled >= MAX_FAULTS {
+        if is_hopeless {
             self.end(SearchState::Failed, Some(message), out);
         } else {
             self.failed(worker, message, out);

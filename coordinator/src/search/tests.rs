@@ -205,6 +205,19 @@ fn one_broken_worker_among_others_is_released_and_the_numbers_are_the_same() {
 }
 
 #[test]
+fn one_good_worker_among_broken_ones_is_enough() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(search(), 5, seed);
+        let broken = [1, 2, 3, 4].map(WorkerId::new);
+        broken.into_iter().for_each(|worker| cluster.spoil(worker, |it| it.gradient[0] = f64::NAN));
+        cluster.run();
+        let status = cluster.search.status();
+        assert_eq!(status.state, SearchState::Finished, "{:?}", status.failure);
+        assert_eq!(cluster.records, trajectory(&spec()));
+    }
+}
+
+#[test]
 fn workers_that_give_up_are_expelled_and_the_search_fails_when_it_is_abandoned() {
     let (mut search, _) = running(&[A, B]);
     let first = search.handle(Event::Failed(A, "no such checkpoint".into()));

@@ -7,6 +7,7 @@ use lora_rates_common::convert::{PrepareProgress, SearchEvent, SearchState, Sear
 use lora_rates_proto::MAX_MESSAGE;
 use lora_rates_proto::v1::WatchSearchRequest;
 use lora_rates_proto::v1::search_service_client::SearchServiceClient;
+use std::slice::from_ref;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -119,7 +120,7 @@ impl Watch {
         assert_eq!((last.state, &last.failure), (SearchState::Finished, &None), "{last:?}");
         let steps: Vec<StepRecord> = self.steps.iter().map(|(_, record)| record.clone()).collect();
         assert_eq!(steps.len(), expected.steps.len(), "steps");
-        let first_wrong = steps.iter().zip(&expected.steps).position(|(a, b)| bits(&[a.clone()]) != bits(&[b.clone()]));
+        let first_wrong = steps.iter().zip(&expected.steps).position(|(a, b)| bits(from_ref(a)) != bits(from_ref(b)));
         assert_eq!(first_wrong, None, "the trajectory leaves the reference");
         assert_eq!(self.validations, expected.validations, "evaluations");
     }

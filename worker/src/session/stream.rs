@@ -199,7 +199,10 @@ async fn store(mut blobs: Blobs, key: BlobKey, bytes: Vec<u8>, encode: Encode, a
     let mut said = false;
     loop {
         match blobs.put_bytes(&key, &bytes).await {
-            Ok(()) => return asked.then(|| Message::Encoded(encoded(encode))),
+            Ok(()) => {
+                tracing::debug!("encoded picture {} (mirrored: {})", encode.image, encode.flip);
+                return asked.then(|| Message::Encoded(encoded(encode)));
+            }
             // One that only this worker needed is not worth more.
             Err(error) if !asked => {
                 tracing::debug!("an encoding is not stored: {error}");
