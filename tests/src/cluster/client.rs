@@ -112,8 +112,17 @@ impl Client {
     /// # Panics
     /// When they are refused.
     pub async fn workers(&mut self) -> Vec<WorkerStatus> {
-        let response = self.service.list_workers(ListWorkersRequest::default()).await.expect("workers").into_inner();
-        response.workers.into_iter().map(|worker| worker.try_into().expect("a worker")).collect()
+        let mut workers = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = ListWorkersRequest { page_size: 0, page_token };
+            let page = self.service.list_workers(request).await.expect("workers").into_inner();
+            workers.extend(page.workers.into_iter().map(|worker| WorkerStatus::try_from(worker).expect("a worker")));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return workers;
+            }
+        }
     }
 }
 
