@@ -3,17 +3,24 @@
 //! The loss is a mean over the samples, so those of the parts, weighted by their samples, add up to it, and so do the
 //! gradients.
 
+mod room;
+
+pub use room::Trial;
+
 use crate::engine::{Error, Gradient, Microbatch};
+use std::collections::HashMap;
 
 /// How many samples the device's memory has room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     limit: Option<usize>,
+    /// Samples that are known to fit, by height and width of the latents.
+    fits: HashMap<(usize, usize), usize>,
 }
 
 impl Parts {
     /// The most samples at once that were found to fit, once some did not.
-    pub fn limit(self) -> Option<usize> {
+    pub fn limit(&self) -> Option<usize> {
         self.limit
     }
 

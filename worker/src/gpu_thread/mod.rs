@@ -3,6 +3,7 @@
 
 mod message;
 mod model;
+mod panics;
 mod running;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,6 @@ use lora_rates_common::checkpoint;
 use lora_rates_common::convert::{Failed, Progress};
 use model::Model;
 use running::Running;
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,11 +66,13 @@ struct Owner {
 
 impl Owner {
     fn run(mut self, commands: &Receiver<(u64, Command)>) {
+        panics::listen();
         while let Ok((epoch, command)) = commands.recv() {
             if command.is_for_its_epoch_alone() && epoch != self.epoch.now() {
                 continue;
             }
             let id = command.search_id().to_owned();
+            panics::forget();
             // The device's libraries panic when a kernel fails: that ends the search here, not the worker.
             let told = match catch_unwind(AssertUnwindSafe(|| self.obey(epoch, command))) {
                 Ok(Ok(None)) => continue,
@@ -79,7 +81,7 @@ impl Owner {
                 Err(panic) => {
                     // Nothing on the device can be trusted after that.
                     self.model = None;
-                    let error = engine::Error::of_device(words(panic.as_ref()));
+                    let error = engine::Error::of_device(panics::reason(panic.as_ref()));
                     self.failed(id, &self.words_of(&error.into()))
                 }
             };
@@ -186,10 +188,4 @@ fn memory_words(device: Device) -> String {
         let free = total.saturating_sub(used);
         format!("; {device} has {:.1} GiB, {:.1} GiB of them free", gib(total), gib(free))
     })
-}
-
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it gave no reason".to_owned())
 }

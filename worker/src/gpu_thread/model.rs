@@ -67,7 +67,7 @@ impl Model {
 pub(super) fn guarded<T>(compute: impl FnOnce() -> Result<T, engine::Error>) -> Result<T, (engine::Error, bool)> {
     match catch_unwind(AssertUnwindSafe(compute)) {
         Ok(result) => result.map_err(|error| (error, false)),
-        Err(panic) => match engine::Error::of_device(super::words(panic.as_ref())) {
+        Err(panic) => match engine::Error::of_device(super::panics::reason(panic.as_ref())) {
             error @ engine::Error::OutOfMemory(_) => Err((error, true)),
             _ => std::panic::resume_unwind(panic),
         },

@@ -2,9 +2,10 @@
 
 use super::model::{Model, guarded};
 use super::{Command, Error, Task, Told, memory_words, progress};
+use crate::device::{self, Device};
 use crate::encoding;
 use crate::engine::{self, GradientEngine, Microbatch};
-use crate::parts::Parts;
+use crate::parts::{Parts, Trial};
 use crate::search::{Pictures, Search};
 use lora_rates_common::convert::{Evaluate, Evaluated, Gradient, Lease, Progress, Rates};
 use lora_rates_common::plan::PlanSample;
@@ -15,14 +16,17 @@ pub(super) struct Running {
     pub(super) task: Arc<Task>,
     search: Search,
     rates: Option<Rates>,
+    /// What fits with the activations that the gradient needs.
     parts: Parts,
+    /// Without gradient more samples fit: what is found there says nothing of the others.
+    evaluated: Parts,
     /// The VAE is on the device, and is not needed for what comes next.
     vae: bool,
 }
 
 impl Running {
     pub(super) fn new(task: Arc<Task>, search: Search) -> Self {
-        Self { task, search, rates: None, parts: Parts::default(), vae: false }
+        Self { task, search, rates: None, parts: Parts::default(), evaluated: Parts::default(), vae: false }
     }
 
     /// Does what is asked of this search.
@@ -65,12 +69,17 @@ impl Running {
         let Some(rates) = self.rates.clone().filter(|rates| rates.step == step) else { return Ok(None) };
         let batch = self.microbatch(model, &batch.samples, pictures)?;
         let options = self.task.spec.options.loss;
-        let mut parts = self.parts;
-        let result = parts.gradient(
-            &batch,
-            |part| self.attempt(model, |engine| engine.gradient(part, &rates.rates, &options)),
-            |size| self.halved(size, tell),
-        );
+        let mut parts = std::mem::take(&mut self.parts);
+        let compute =
+            |engine: &mut dyn GradientEngine, part: &Microbatch| engine.gradient(part, &rates.rates, &options);
+        let result = self.feel(model, &mut parts, &batch, &mut |engine, part| compute(engine, part).map(drop), tell);
+        let result = result.and_then(|()| {
+            parts.gradient(
+                &batch,
+                |part| self.attempt(model, |engine| compute(engine, part)),
+                |size| self.limited(size, tell),
+            )
+        });
         self.parts = parts;
         let result = result.map_err(|error| described(error, model, &batch))?;
         let (mse, loss, gradient) = (result.mse, result.loss, result.grad);
@@ -87,13 +96,17 @@ impl Running {
         let Evaluate { search_id, step, item, rates, batch } = evaluate;
         let batch = self.microbatch(model, &batch.samples, pictures)?;
         let options = self.task.spec.options.loss;
-        // Without gradient more samples fit: what is found here says nothing of the search's other microbatches.
-        let mut parts = self.parts;
-        let losses = parts.losses(
-            &batch,
-            |part| self.attempt(model, |engine| engine.losses(part, &rates, &options)),
-            |size| self.halved(size, tell),
-        );
+        let mut parts = std::mem::take(&mut self.evaluated);
+        let compute = |engine: &mut dyn GradientEngine, part: &Microbatch| engine.losses(part, &rates, &options);
+        let losses = self.feel(model, &mut parts, &batch, &mut |engine, part| compute(engine, part).map(drop), tell);
+        let losses = losses.and_then(|()| {
+            parts.losses(
+                &batch,
+                |part| self.attempt(model, |engine| compute(engine, part)),
+                |size| self.limited(size, tell),
+            )
+        });
+        self.evaluated = parts;
         let losses = losses.map_err(|error| described(error, model, &batch))?;
         Ok(Told::Evaluated(Evaluated { search_id, step, item, losses }))
     }
@@ -138,10 +151,45 @@ impl Running {
         Err(error)
     }
 
-    fn halved(&self, size: usize, tell: &mut dyn FnMut(Progress)) {
-        let words = format!("out of GPU memory: microbatches are computed in parts of {size}");
+    /// Finds out how much of a microbatch fits, where that is not known yet.
+    fn feel(
+        &self,
+        model: &mut Model,
+        parts: &mut Parts,
+        batch: &Microbatch,
+        compute: &mut dyn FnMut(&mut dyn GradientEngine, &Microbatch) -> Result<(), engine::Error>,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<(), engine::Error> {
+        let device = model.device();
+        let (engine, _) = model.engine().map_err(|error| engine::Error::Device(error.to_string()))?;
+        parts.feel(batch, &mut OnDevice { device, engine, compute }, |size| self.limited(size, tell))
+    }
+
+    fn limited(&self, size: usize, tell: &mut dyn FnMut(Progress)) {
+        let words = format!("too little GPU memory: microbatches are computed in parts of {size}");
         tracing::warn!("{words}");
         tell(progress(&self.task.search_id, &words, 0, 0));
+    }
+}
+
+/// Tries microbatches on the device.
+struct OnDevice<'a> {
+    device: Device,
+    engine: &'a mut dyn GradientEngine,
+    compute: &'a mut dyn FnMut(&mut dyn GradientEngine, &Microbatch) -> Result<(), engine::Error>,
+}
+
+impl Trial for OnDevice<'_> {
+    fn compute(&mut self, batch: &Microbatch) -> Result<(), engine::Error> {
+        (self.compute)(self.engine, batch)
+    }
+
+    fn memory(&mut self) -> Option<(u64, u64)> {
+        device::memory(self.device)
+    }
+
+    fn free(&mut self) {
+        self.engine.free_memory();
     }
 }
 

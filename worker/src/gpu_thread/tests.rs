@@ -10,7 +10,7 @@ fn a_panic_for_want_of_memory_is_an_error_after_which_the_engine_is_not_trusted(
     let returned = guarded(|| Err::<(), _>(engine::Error::OutOfMemory("full".into())));
     assert!(matches!(returned, Err((engine::Error::OutOfMemory(_), false))));
     let other = catch_unwind(|| fails("a kernel failed"));
-    assert_eq!(words(other.unwrap_err().as_ref()), "a kernel failed");
+    assert_eq!(panics::words(other.unwrap_err().as_ref()), "a kernel failed");
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ fn the_size_that_fits_is_remembered() {
 #[test]
 fn memory_that_runs_out_in_the_middle_costs_no_part() {
     let mut sizes = Vec::new();
-    let mut parts = Parts { limit: Some(2) };
+    let mut parts = Parts { limit: Some(2), ..Parts::default() };
     let losses = parts.losses(
         &batch(),
         |part| {
@@ -99,7 +99,7 @@ fn one_sample_that_does_not_fit_is_an_error() {
 fn other_errors_are_not_tried_again() {
     let mut calls = 0;
     let mut fail = |error: fn() -> Error| {
-        Parts { limit: Some(2) }
+        Parts { limit: Some(2), ..Parts::default() }
             .losses(
                 &batch(),
                 |_| {
