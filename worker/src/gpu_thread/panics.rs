@@ -6,8 +6,8 @@ use std::cell::Cell;
 use std::panic::{PanicHookInfo, set_hook, take_hook};
 use std::sync::{Mutex, Once, PoisonError};
 
-/// Names of burn's threads begin so.
-const DEVICE_THREAD: &str = "DSU";
+/// Names of burn's threads begin so: DSU-0-0, DSD-0-0.
+const DEVICE_THREAD: &str = "DS";
 
 static FIRST: Mutex<Option<String>> = Mutex::new(None);
 
