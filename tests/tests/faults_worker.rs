@@ -17,9 +17,15 @@ const STEADY: [&str; 2] = ["--delay-ms", "5"];
 async fn begin(size: &Size, third: &[&str]) -> (Cluster, Client, Watch, [Program; 3]) {
     let mut cluster = Cluster::start().await;
     let mut client = cluster.client().await;
+    let workers = [cluster.worker(third), cluster.worker(&STEADY), cluster.worker(&STEADY)];
+    // A search fails if every connected worker fails, so a faulty one must not be the only one there.
+    let since = Instant::now();
+    while client.workers().await.len() < workers.len() {
+        assert!(since.elapsed() < LIMIT, "not all workers have come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let id = client.create(size).await;
     let mut watch = cluster.watch(&id);
-    let workers = [cluster.worker(third), cluster.worker(&STEADY), cluster.worker(&STEADY)];
     watch.until_step(3).await;
     (cluster, client, watch, workers)
 }
