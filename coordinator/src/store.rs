@@ -39,7 +39,7 @@ pub struct Stored {
     pub networks: Arc<[NetworkRef]>,
     /// What the client that created it chose.
     pub request_id: String,
-    /// [`SearchSpec::fingerprint`].
+    /// [`SearchSpec::fingerprint`](lora_rates_common::spec::SearchSpec::fingerprint).
     pub fingerprint: String,
     /// Steps to do in all.
     pub max_train_steps: u64,
