@@ -1,9 +1,9 @@
 //! `lora-rates bench`: how fast this machine is, beside what it could be.
 
+use super::ModelSize;
 use crate::failure::Failure;
 use crate::output::stdout;
 use crate::progress::note;
-use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::spec::Precision;
 use lora_rates_worker::bench::{self, Options, Report};
 use lora_rates_worker::device::{self, Device};
@@ -36,8 +36,8 @@ pub struct Args {
     steps: usize,
 
     /// Size of the model: full (2.6 billion parameters in the UNet) or tiny
-    #[arg(long, value_enum, default_value_t = Size::Full)]
-    model: Size,
+    #[arg(long, value_enum, default_value_t = ModelSize::Full)]
+    model: ModelSize,
 
     /// Where to compute: cpu, cuda or cuda:K [default: the first GPU, else the CPU]
     #[arg(long)]
@@ -52,13 +52,6 @@ pub struct Args {
     gradient_checkpointing: bool,
 }
 
-/// Which model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Size {
-    Full,
-    Tiny,
-}
-
 /// Measures and prints.
 ///
 /// # Errors
@@ -67,7 +60,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let device = args.device.unwrap_or_else(device::best);
     let default = if device == Device::Cpu { Precision::F32 } else { Precision::Bf16 };
     let options = Options {
-        config: if args.model == Size::Full { SdxlConfig::sdxl_base() } else { SdxlConfig::tiny() },
+        config: args.model.config(),
         device,
         precision: args.mixed_precision.unwrap_or(default),
         gradient_checkpointing: args.gradient_checkpointing,

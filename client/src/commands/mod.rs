@@ -14,3 +14,21 @@ mod batch;
 mod model;
 mod output;
 mod tensors;
+
+use lora_rates_common::sdxl::config::SdxlConfig;
+
+/// Size of a model of random weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ModelSize {
+    Full,
+    Tiny,
+}
+
+impl ModelSize {
+    fn config(self) -> SdxlConfig {
+        match self {
+            Self::Full => SdxlConfig::sdxl_base(),
+            Self::Tiny => SdxlConfig::tiny(),
+        }
+    }
+}

@@ -1,12 +1,12 @@
 //! `lora-rates synthetic`: files to measure and to try things out with, where no real ones are.
 
+use super::ModelSize;
 use crate::demo::model;
 use crate::failure::Failure;
 use crate::progress::note;
 use anyhow::Context as _;
 use clap::value_parser;
 use image::{ImageFormat, Rgb, RgbImage};
-use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_worker::bench::networks;
 use std::path::{Path, PathBuf};
 
@@ -22,8 +22,8 @@ pub struct Args {
     output_dir: PathBuf,
 
     /// Size of the model: full (2.6 billion parameters in the UNet) or tiny
-    #[arg(long, value_enum, default_value_t = Size::Full)]
-    model: Size,
+    #[arg(long, value_enum, default_value_t = ModelSize::Full)]
+    model: ModelSize,
 
     /// How many networks
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=256))]
@@ -46,13 +46,6 @@ pub struct Args {
     seed: u64,
 }
 
-/// Which model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Size {
-    Full,
-    Tiny,
-}
-
 /// Makes the files.
 ///
 /// # Errors
@@ -66,7 +59,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn make(args: &Args, folder: &Path) -> anyhow::Result<()> {
-    let config = if args.model == Size::Full { SdxlConfig::sdxl_base() } else { SdxlConfig::tiny() };
+    let config = args.model.config();
     model::write_random(&folder.join("model"), &config, args.seed)?;
     let below = folder.join("networks");
     std::fs::create_dir_all(&below)?;
@@ -96,12 +89,14 @@ mod tests {
     use super::*;
     use lora_rates_common::checkpoint::Checkpoint;
     use lora_rates_common::network::{Unmatched, open_all};
+    use lora_rates_common::sdxl::config::SdxlConfig;
 
     #[test]
     fn the_files_are_a_model_its_networks_and_pictures() {
         let folder = tempfile::tempdir().unwrap();
         let output_dir = folder.path().to_owned();
-        let args = Args { output_dir, model: Size::Tiny, networks: 2, rank: 4, pictures: 3, resolution: 64, seed: 1 };
+        let args =
+            Args { output_dir, model: ModelSize::Tiny, networks: 2, rank: 4, pictures: 3, resolution: 64, seed: 1 };
         run(args).unwrap();
         let model = Checkpoint::open(&folder.path().join("model")).unwrap();
         assert_eq!(*model.config(), SdxlConfig::tiny());
