@@ -14,6 +14,7 @@ pub mod optimizer;
 pub mod penalty;
 pub mod picture;
 pub mod plan;
+pub mod sampling;
 pub mod schedule;
 pub mod sdxl;
 pub mod spec;

@@ -19,6 +19,7 @@ enum Domain {
     PosteriorNoise = 4,
     Flip = 5,
     Shuffle = 6,
+    SamplingNoise = 7,
 }
 
 /// Which draw of a domain.
@@ -68,6 +69,12 @@ pub fn noise_offset(key: Key, channels: usize, offset: f32) -> Vec<f32> {
     let mut normals = key.normals(Domain::NoiseOffset, channels);
     normals.iter_mut().for_each(|normal| *normal *= offset);
     normals
+}
+
+/// The noise that a sample picture begins with: `len` standard normals, in the order of `[channels, height, width]`.
+#[must_use]
+pub fn sampling_noise(seed: u64, len: usize) -> Vec<f32> {
+    Key { seed, step: 0, sample: 0 }.normals(Domain::SamplingNoise, len)
 }
 
 /// Adds to each channel of `noise`, of shape `[channels, ..]`, its own number; without channels, nothing.

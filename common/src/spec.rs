@@ -5,6 +5,7 @@ use crate::dataset::{self, Image};
 use crate::diffusion::{self, LossOptions};
 use crate::optimizer::{self, AdamW, INITIAL_RATE};
 use crate::plan::{self, Plan, PlanImage, PlanOptions};
+use crate::sampling;
 use crate::schedule::{self, Schedule};
 use crate::tokenizer::TokenLength;
 use crate::validation::{self, Validation};
@@ -44,6 +45,9 @@ pub enum Error {
     /// The pictures, batches or timesteps.
     #[error(transparent)]
     Plan(#[from] plan::Error),
+    /// The sample pictures.
+    #[error(transparent)]
+    Sampling(#[from] sampling::Error),
 }
 
 /// Everything that determines a search's numbers.
@@ -57,6 +61,9 @@ pub struct SearchSpec {
     pub images: Vec<Image>,
     /// What the user chose.
     pub options: SearchOptions,
+    /// What is sampled on the way. It changes no step. Left out where it is not used, as the last options.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sampling: sampling::Options,
 }
 
 /// The base model.
@@ -197,6 +204,7 @@ impl SearchSpec {
         options.optimizer.validate()?;
         self.schedule()?;
         validation::validate(self)?;
+        self.sampling.validate()?;
         self.plan()?;
         Ok(())
     }

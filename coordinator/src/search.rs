@@ -8,6 +8,7 @@ mod beginning;
 mod event;
 mod members;
 mod results;
+mod sampling;
 mod update;
 mod validations;
 mod work;
@@ -15,11 +16,12 @@ mod work;
 pub use beginning::Beginning;
 pub use event::{Command, Commit, Event, Order, Refusal, WorkerId};
 
-use lora_rates_common::convert::{SearchState, SearchStatus, Validation};
+use lora_rates_common::convert::{SamplePicture, SearchState, SearchStatus, Validation};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::plan::Plan;
 use lora_rates_common::spec::{self, SearchSpec};
 use members::Members;
+use sampling::Samplings;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use update::Update;
@@ -56,6 +58,7 @@ pub enum Error {
 enum Pending {
     Step(Arc<Commit>),
     Validation(Arc<Validation>),
+    Pictures(Arc<[SamplePicture]>),
 }
 
 impl Pending {
@@ -64,6 +67,7 @@ impl Pending {
         match self {
             Self::Step(commit) => Command::Commit(Arc::clone(commit)),
             Self::Validation(validation) => Command::Validated(Arc::clone(validation)),
+            Self::Pictures(pictures) => Command::Sampled(Arc::clone(pictures)),
         }
     }
 }
@@ -78,6 +82,7 @@ pub struct Search {
     failure: Option<String>,
     members: Members,
     validations: Validations,
+    samplings: Samplings,
     /// Encodings that it needs in all.
     encodings: usize,
     /// Those that are not there yet.
@@ -154,6 +159,7 @@ impl Search {
             Event::Computed(worker, gradient) => self.computed(worker, gradient, &mut out),
             Event::Encoded(worker, encoded) => self.encoded(worker, &encoded, &mut out),
             Event::Evaluated(worker, evaluated) => self.evaluated(worker, evaluated, &mut out),
+            Event::Drawn(worker, drawn) => self.drawn(worker, drawn, &mut out),
             Event::Overdue => self.fill_all(true, &mut out),
             Event::Abandoned(reason) => {
                 if self.wants_workers() {
@@ -213,7 +219,7 @@ impl Search {
     /// Whether nothing is left to do; then with the reason if it ends before its last step.
     fn is_complete(&self) -> Option<Option<String>> {
         let step = self.optimizer.step;
-        if self.validations.due(step).is_some() {
+        if self.validations.due(step).is_some() || self.is_sampling_due() {
             None
         } else if step >= self.max_steps() {
             Some(None)
@@ -226,7 +232,7 @@ impl Search {
     fn remove(&mut self, worker: WorkerId) -> bool {
         let removed = self.members.remove(worker);
         if let (true, Some(work)) = (removed, &mut self.work) {
-            work.leases().remove(worker);
+            work.remove(worker);
         }
         removed
     }
@@ -240,6 +246,8 @@ impl Search {
             out.extend(self.progress().map(Command::Progress));
         }
         self.fill_all(false, out);
+        // A picture may have been given up with the worker.
+        self.finish_work(out);
     }
 
     fn gone(&mut self, worker: WorkerId, out: &mut Vec<Command>) {
@@ -265,6 +273,10 @@ impl Search {
             Some(Pending::Validation(validation)) => {
                 self.validations.add(Arc::clone(&validation));
                 out.push(Command::PublishValidation(validation));
+            }
+            Some(Pending::Pictures(pictures)) => {
+                self.samplings.done(self.optimizer.step);
+                out.extend(pictures.iter().map(|picture| Command::PublishPicture(Arc::new(picture.clone()))));
             }
             None => return,
         }

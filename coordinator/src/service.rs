@@ -35,7 +35,7 @@ use crate::metrics::Outcome;
 use crate::search::{Command, Event, Order, WorkerId};
 use crate::store::{self, Store, Thread};
 use catalog::Catalog;
-use lora_rates_common::convert::{Failed, PrepareProgress, Progress, SearchEvent, SearchStatus};
+use lora_rates_common::convert::{BlobKey, Failed, PrepareProgress, Progress, SearchEvent, SearchStatus};
 use message::{Answer, Call, Done};
 use perform::Cause;
 use std::time::Duration;
@@ -239,6 +239,16 @@ impl Service {
             FromWorker::Evaluated(evaluated) => {
                 let id = evaluated.search_id.clone();
                 self.result(worker, &id, Event::Evaluated(worker, evaluated));
+            }
+            FromWorker::Drawn(mut drawn) => {
+                // A picture that is not there is none.
+                if let Ok(sha256) = &drawn.result
+                    && !self.blobs.has(&BlobKey::File(sha256.clone()))
+                {
+                    drawn.result = Err("the worker did not put it into the store".to_owned());
+                }
+                let id = drawn.search_id.clone();
+                self.result(worker, &id, Event::Drawn(worker, drawn));
             }
             FromWorker::Failed(Failed { search_id, message }) => {
                 if self.workers.works_for(worker, &search_id) {

@@ -8,7 +8,7 @@ mod thread;
 mod write;
 
 pub use error::Error;
-pub use read::Records;
+pub use read::{After, Records};
 pub use thread::{Handle, Thread};
 
 use lora_rates_common::convert::{SearchState, Validation};

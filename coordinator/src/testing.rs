@@ -7,6 +7,7 @@ use lora_rates_common::dataset::buckets::Fit;
 use lora_rates_common::optimizer::{AdamW, State};
 use lora_rates_common::penalty;
 use lora_rates_common::plan::Microbatch;
+use lora_rates_common::sampling;
 use lora_rates_common::schedule;
 use lora_rates_common::spec::{ModelRef, NetworkRef, Precision, SearchOptions, SearchSpec};
 use lora_rates_common::validation;
@@ -24,6 +25,7 @@ pub(crate) fn spec() -> SearchSpec {
         networks: vec![network("first", 0), network("second", 7)],
         images: (0..7).map(image).collect(),
         options: options(),
+        sampling: Default::default(),
     }
 }
 
@@ -33,6 +35,13 @@ pub(crate) fn validated() -> SearchSpec {
     spec.options.validation_split = 0.3;
     spec.options.validate_every_n_steps = 3;
     spec
+}
+
+/// [`spec`] with pictures of two prompts, sampled at the beginning, after every five steps and at the end.
+pub(crate) fn sampled() -> SearchSpec {
+    let prompt = |line: &str| sampling::parse(line, sampling::Defaults::of_size(64, 64)).unwrap();
+    let prompts = vec![prompt("a cat --d 9"), prompt("a dog")];
+    SearchSpec { sampling: sampling::Options { prompts, every_n_steps: 5, at_first: true }, ..spec() }
 }
 
 fn image(number: u32) -> Image {

@@ -43,6 +43,7 @@ impl Size {
             networks: (0..self.networks).map(network).collect(),
             images: (0..self.images).map(image).collect(),
             options: self.options(),
+            sampling: Default::default(),
         }
     }
 

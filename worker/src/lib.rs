@@ -10,6 +10,7 @@ pub mod gpu_thread;
 pub mod models;
 pub mod ops;
 pub mod parts;
+pub mod sampler;
 pub mod sdxl;
 pub mod search;
 pub mod session;

@@ -2,10 +2,12 @@
 
 use crate::cache::Cache;
 use crate::engine::{self, EncodedText, GradientEngine, LATENT_CHANNELS, Microbatch, Moments};
+use crate::sampler::Task;
 use lora_rates_common::dataset::Image;
 use lora_rates_common::network::{self, Unmatched, open_all};
 use lora_rates_common::noise::{self, Key};
 use lora_rates_common::plan::PlanSample;
+use lora_rates_common::sampling;
 use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::spec::SearchSpec;
 use lora_rates_common::tokenizer::{self, Tokenizers, Tokens};
@@ -41,6 +43,12 @@ pub enum Error {
     /// The coordinator asked for what is not there.
     #[error("the coordinator asked for picture {0}, which the search does not have")]
     NoImage(u32),
+    /// The coordinator asked for a sample picture that is not there.
+    #[error("the coordinator asked for a picture of prompt {0}, which the search does not have")]
+    NoPrompt(u32),
+    /// A prompt can't be sampled.
+    #[error(transparent)]
+    Sampling(#[from] sampling::Error),
     /// The coordinator asked for a picture before it was encoded.
     #[error("the coordinator asked for {}, which is not encoded yet", .0.display())]
     NoEncoding(PathBuf),
@@ -76,6 +84,8 @@ pub struct Search {
     networks: Vec<PathBuf>,
     cache: Option<Cache>,
     prompts: Vec<Tokens>,
+    /// Those of the sample pictures, each with its negative before it.
+    sampled: Vec<[Tokens; 2]>,
     /// By picture and mirroring; empty if latents are not cached.
     latents: HashMap<(u32, bool), Latents>,
 }
@@ -98,7 +108,11 @@ impl Search {
         let length = spec.options.max_token_length;
         let tokens = |image: &Image| tokenizers.encode(&image.caption, length);
         let prompts = spec.images.iter().map(tokens).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { spec, networks, cache, prompts, latents: HashMap::new() })
+        let both = |prompt: &sampling::Prompt| {
+            Ok([tokenizers.encode(&prompt.negative_prompt, length)?, tokenizers.encode(&prompt.prompt, length)?])
+        };
+        let sampled = spec.sampling.prompts.iter().map(both).collect::<Result<Vec<_>, tokenizer::Error>>()?;
+        Ok(Self { spec, networks, cache, prompts, sampled, latents: HashMap::new() })
     }
 
     /// Attaches the networks to the engine's model and encodes the captions.
@@ -203,6 +217,18 @@ impl Search {
             batch.loss_weights.push(image.loss_weight.into());
         }
         Ok(batch)
+    }
+
+    /// The sample picture of a prompt.
+    ///
+    /// # Errors
+    /// There is no such prompt.
+    pub fn sampling(&self, item: u32) -> Result<Task, Error> {
+        let place = usize::try_from(item).unwrap_or(usize::MAX);
+        let prompt = self.spec.sampling.prompts.get(place).zip(self.sampled.get(place));
+        let (prompt, tokens) = prompt.ok_or(Error::NoPrompt(item))?;
+        let options = &self.spec.options;
+        Ok(Task::new(prompt, tokens.clone(), options.seed, options.loss.v_parameterization)?)
     }
 
     fn image(&self, number: u32) -> Result<&Image, Error> {

@@ -51,6 +51,7 @@ impl Place {
             }],
             images,
             options: options(),
+            sampling: Default::default(),
         };
         Self { folder, spec }
     }

@@ -19,7 +19,8 @@ fn rates(count: usize) -> Vec<f64> {
 
 fn spec(networks: Vec<NetworkRef>) -> SearchSpec {
     let model = ModelRef { path: "/model".into(), vae: None, digest: "cd".repeat(32) };
-    SearchSpec { model, networks, images: Vec::new(), options: crate::settings::Settings::default().options }
+    let options = crate::settings::Settings::default().options;
+    SearchSpec { model, networks, images: Vec::new(), options, sampling: Default::default() }
 }
 
 #[test]

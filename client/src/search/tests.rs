@@ -34,6 +34,7 @@ fn spec() -> SearchSpec {
         networks: vec![network("a"), network("b")],
         images: vec![image("x"), image("y")],
         options: Settings::default().options,
+        sampling: Default::default(),
     }
 }
 

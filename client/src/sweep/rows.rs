@@ -68,8 +68,9 @@ impl Row {
 
 /// The specification without its pictures, of which there may be many.
 fn bare(spec: &SearchSpec) -> SearchSpec {
-    let SearchSpec { model, networks, options, .. } = spec;
-    SearchSpec { model: model.clone(), networks: networks.clone(), images: Vec::new(), options: options.clone() }
+    let SearchSpec { model, networks, options, sampling, .. } = spec;
+    let (model, networks, options) = (model.clone(), networks.clone(), options.clone());
+    SearchSpec { model, networks, images: Vec::new(), options, sampling: sampling.clone() }
 }
 
 /// Sum of the absolute values of all rates that have an effect.
@@ -171,6 +172,7 @@ mod tests {
             networks: vec![network("a,b", true), network("dead", false)],
             images: Vec::new(),
             options: Settings::default().options,
+            sampling: Default::default(),
         }
     }
 

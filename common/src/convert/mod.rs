@@ -9,6 +9,7 @@ mod check;
 mod error;
 mod message;
 mod options;
+mod sampling;
 mod search;
 mod service;
 mod spec;
@@ -22,8 +23,9 @@ pub use message::{
     Baseline, CreateSearch, PrepareProgress, SearchEvent, SearchState, SearchStatus, StepRecord, Validation,
 };
 pub use message::{BlobKey, Memory, ModelDescription, WorkerState, WorkerStatus};
-pub use message::{Describe, Described, Encode, Encoded, Evaluate, Evaluated, Heartbeat};
-pub use message::{Failed, Gradient, Hello, Lease, Prepare, Progress, Rates};
+pub use message::{Describe, Described, Draw, Drawn, Encode, Encoded, Evaluate, Evaluated, Heartbeat};
+pub use message::{Failed, Gradient, Hello, Lease, Prepare, Progress, Rates, SamplePicture};
+pub use sampling::draw;
 pub use search::{search_id, search_states};
 pub use service::{RatesOf, model_path, network_rates};
 pub use worker::{encode, evaluate, lease};

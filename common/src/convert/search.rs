@@ -208,6 +208,7 @@ impl From<&SearchEvent> for v1::WatchSearchResponse {
             SearchEvent::Step(record) => Event::Step(record.as_ref().into()),
             SearchEvent::Progress(progress) => Event::Progress(progress.into()),
             SearchEvent::Validation(validation) => Event::Validation(validation.as_ref().into()),
+            SearchEvent::SamplePicture(picture) => Event::SamplePicture(picture.as_ref().into()),
         };
         Self { event: Some(event) }
     }
@@ -222,6 +223,7 @@ impl TryFrom<v1::WatchSearchResponse> for SearchEvent {
             Event::Step(record) => Self::Step(Arc::new(record.try_into()?)),
             Event::Progress(progress) => Self::Progress(progress.try_into()?),
             Event::Validation(validation) => Self::Validation(Arc::new(validation.try_into()?)),
+            Event::SamplePicture(picture) => Self::SamplePicture(Arc::new(picture.try_into()?)),
         })
     }
 }

@@ -7,7 +7,7 @@ use crate::dataset::Image;
 use crate::dataset::buckets::{Fit, MULTIPLE};
 use crate::picture::MAX_SIDE;
 use crate::spec::{self, ModelRef, NetworkRef, SearchSpec};
-use crate::{diffusion, optimizer, plan, schedule};
+use crate::{diffusion, optimizer, plan, sampling, schedule};
 use lora_rates_proto::v1;
 
 impl From<&SearchSpec> for v1::SearchSpec {
@@ -17,6 +17,7 @@ impl From<&SearchSpec> for v1::SearchSpec {
             networks: spec.networks.iter().map(Into::into).collect(),
             images: spec.images.iter().map(Into::into).collect(),
             options: Some((&spec.options).into()),
+            sampling: (spec.sampling != sampling::Options::default()).then(|| (&spec.sampling).into()),
         }
     }
 }
@@ -36,6 +37,7 @@ impl TryFrom<v1::SearchSpec> for SearchSpec {
                 .collect::<Result<_, _>>()?,
             images: images.map(|(at, it)| image(&format!("spec.images[{at}]"), it)).collect::<Result<_, _>>()?,
             options: required("spec.options", spec.options)?.try_into()?,
+            sampling: spec.sampling.map(sampling::Options::try_from).transpose()?.unwrap_or_default(),
         };
         spec.validate().map_err(|error| Error::spec(field_of(&error), error))?;
         Ok(spec)
@@ -56,6 +58,7 @@ fn field_of(error: &spec::Error) -> String {
         spec::Error::Optimizer(error) => optimizer_field(error),
         spec::Error::Schedule(error) => schedule_field(error),
         spec::Error::Plan(error) => plan_field(error),
+        spec::Error::Sampling(_) => "sampling",
     };
     format!("spec.{field}")
 }

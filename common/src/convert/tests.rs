@@ -1,4 +1,5 @@
 mod messages;
+mod sampled;
 mod service;
 mod spec;
 
@@ -7,6 +8,7 @@ use crate::dataset::buckets::Fit;
 use crate::diffusion::LossOptions;
 use crate::noise::Key;
 use crate::optimizer::AdamW;
+use crate::sampling;
 use crate::schedule::{LrScheduler, Options};
 use crate::spec::{ModelRef, NetworkRef, Precision, SearchOptions, SearchSpec};
 use crate::tokenizer::TokenLength;
@@ -21,6 +23,14 @@ fn search() -> SearchSpec {
         networks: vec![network("first"), network("second")],
         images: vec![image(1, (96, 64)), image(2, (96, 64)), image(3, (64, 96))],
         options: options(),
+        sampling: sampling::Options {
+            prompts: vec![
+                sampling::parse("a cat --n a dog --d 7", sampling::Defaults::of_size(64, 96)).unwrap(),
+                sampling::parse("a house", sampling::Defaults::of_size(32, 32)).unwrap(),
+            ],
+            every_n_steps: 10,
+            at_first: true,
+        },
     }
 }
 

@@ -4,6 +4,7 @@
 //! ([`prepare`]). Both are exact functions of their input, so every worker computes the same pixels.
 
 mod decode;
+mod encode;
 mod jpeg;
 mod resample;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+pub use encode::{from_pixels, to_png};
 pub use image::RgbImage;
 
 /// Longest side of a picture or a bucket, in pixels.

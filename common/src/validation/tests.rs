@@ -29,7 +29,13 @@ fn spec(images: u32, split: f64) -> SearchSpec {
     }))
     .unwrap();
     let model = ModelRef { path: "m".into(), vae: None, digest: "cd".repeat(32) };
-    SearchSpec { model, networks: vec![network], images: (0..images).map(image).collect(), options }
+    SearchSpec {
+        model,
+        networks: vec![network],
+        images: (0..images).map(image).collect(),
+        options,
+        sampling: Default::default(),
+    }
 }
 
 #[test]

@@ -56,6 +56,13 @@ impl Leases {
         self.held.get(&worker).map_or(0, VecDeque::len)
     }
 
+    /// What the worker is busy with, unless others have done it.
+    #[must_use]
+    pub fn oldest(&self, worker: WorkerId) -> Option<usize> {
+        let at = *self.held.get(&worker)?.front()?;
+        self.entries.get(at).filter(|entry| !entry.done).map(|_| at)
+    }
+
     /// A worker takes part from now on.
     pub fn add(&mut self, worker: WorkerId) {
         self.held.entry(worker).or_default();

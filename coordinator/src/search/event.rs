@@ -2,8 +2,8 @@
 
 use super::Error;
 use crate::ledger;
-use lora_rates_common::convert::{Encode, Encoded, Evaluate, Evaluated, Gradient, Lease, PrepareProgress, Rates};
-use lora_rates_common::convert::{SearchState, StepRecord, Validation};
+use lora_rates_common::convert::{Draw, Drawn, Encode, Encoded, Evaluate, Evaluated, Gradient, Lease, PrepareProgress};
+use lora_rates_common::convert::{Rates, SamplePicture, SearchState, StepRecord, Validation};
 use lora_rates_common::optimizer::State;
 use std::fmt;
 use std::sync::Arc;
@@ -49,12 +49,14 @@ pub enum Event {
     Encoded(WorkerId, Encoded),
     /// It returns an evaluation.
     Evaluated(WorkerId, Evaluated),
+    /// It has sampled a picture, or could not.
+    Drawn(WorkerId, Drawn),
     /// There is no worker for this search, and there will be none: every one has failed, or none came for as long as
     /// the coordinator waits. In words for the user.
     Abandoned(String),
     /// No result has come for long: what is being computed may be leased again.
     Overdue,
-    /// The store has what [`Command::Commit`] or [`Command::Validated`] gave it.
+    /// The store has what [`Command::Commit`], [`Command::Validated`] or [`Command::Sampled`] gave it.
     Committed,
     /// The store has it not, for this reason.
     NotCommitted(String),
@@ -112,6 +114,8 @@ pub enum Command {
     Encode(WorkerId, Encode),
     /// Lease it an evaluation.
     Evaluate(WorkerId, Evaluate),
+    /// Lease it a picture to sample.
+    Draw(WorkerId, Draw),
     /// Tell it to forget the search; it is free for others. Said when the search wants no workers any more.
     Release(WorkerId),
     /// As [`Self::Release`], because it can't work for this search, for this reason: it is not to be given to it again.
@@ -120,10 +124,14 @@ pub enum Command {
     Commit(Arc<Commit>),
     /// Store an evaluation; then say [`Event::Committed`].
     Validated(Arc<Validation>),
+    /// Store the pictures of a step; then say [`Event::Committed`].
+    Sampled(Arc<[SamplePicture]>),
     /// Tell who watches of a step, which is committed.
     Publish(Arc<StepRecord>),
     /// Tell who watches of an evaluation, which is committed.
     PublishValidation(Arc<Validation>),
+    /// Tell who watches of a picture, which is committed.
+    PublishPicture(Arc<SamplePicture>),
     /// Tell who watches what goes on.
     Progress(PrepareProgress),
     /// The search is in this state: store and publish it.

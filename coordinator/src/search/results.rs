@@ -3,7 +3,7 @@
 use super::work::Work;
 use super::{Command, Refusal, Search, WorkerId};
 use crate::ledger;
-use lora_rates_common::convert::{Encoded, Evaluated, Gradient, SearchState};
+use lora_rates_common::convert::{Drawn, Encoded, Evaluated, Gradient, SearchState};
 use lora_rates_common::spec::Precision;
 
 /// Unusable results, of one item or of one worker, after which it is given up.
@@ -37,6 +37,14 @@ impl Search {
         let at = evaluated.item as usize;
         let own = self.check_search(&evaluated.search_id);
         let result = own.and_then(|()| self.take_losses(worker, at, evaluated));
+        self.taken(worker, at, result, out);
+    }
+
+    /// A worker has sampled a picture, or could not: that is a result too.
+    pub(super) fn drawn(&mut self, worker: WorkerId, drawn: Drawn, out: &mut Vec<Command>) {
+        let at = drawn.item as usize;
+        let own = self.check_search(&drawn.search_id);
+        let result = own.and_then(|()| self.take_picture(worker, at, drawn));
         self.taken(worker, at, result, out);
     }
 
@@ -96,6 +104,18 @@ impl Search {
         let samples = evaluation.item(at).map_or(0, |(_, batch)| batch.samples.len());
         check("losses", &evaluated.losses, samples)?;
         evaluation.ledger.accept(at, evaluated.losses);
+        Ok(())
+    }
+
+    /// Counts a picture. Its lease is over either way.
+    fn take_picture(&mut self, worker: WorkerId, at: usize, drawn: Drawn) -> Result<(), Refusal> {
+        let current = self.optimizer.step;
+        let Some(Work::Sampling(sampling)) = &mut self.work else { return Err(Refusal::NotRunning) };
+        if drawn.step != current {
+            return Err(Refusal::Step { found: drawn.step, current });
+        }
+        sampling.ledger.leases.returned(worker, at)?;
+        sampling.ledger.accept(at, drawn.result);
         Ok(())
     }
 

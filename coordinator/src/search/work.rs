@@ -1,8 +1,9 @@
-//! What a search has its workers do: encode pictures, then evaluations and steps in turn.
+//! What a search has its workers do: encode pictures, then evaluations, sample pictures and steps in turn.
 
+use super::sampling::Sampling;
 use super::{Command, Pending, Search, WorkerId};
 use crate::ledger::{Leases, Ledger};
-use lora_rates_common::convert::{Encode, Evaluate, Gradient, Lease, PrepareProgress, Rates, SearchState};
+use lora_rates_common::convert::{Draw, Encode, Evaluate, Gradient, Lease, PrepareProgress, Rates, SearchState};
 use lora_rates_common::plan::Microbatch;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub(super) enum Work {
     Step(Step),
     /// The held-out pictures.
     Evaluation(Evaluation),
+    /// The sample pictures.
+    Sampling(Sampling),
 }
 
 /// Pictures to encode, in order: their numbers, and whether they are mirrored.
@@ -51,7 +54,16 @@ impl Work {
             Self::Encoding(work) => &mut work.ledger.leases,
             Self::Step(work) => &mut work.ledger.leases,
             Self::Evaluation(work) => &mut work.ledger.leases,
+            Self::Sampling(work) => &mut work.ledger.leases,
         }
+    }
+
+    /// A worker is lost: all that it held is free.
+    pub(super) fn remove(&mut self, worker: WorkerId) {
+        if let Self::Sampling(work) = self {
+            work.lose(worker);
+        }
+        self.leases().remove(worker);
     }
 
     /// What is told to a worker that is leased an item.
@@ -70,6 +82,9 @@ impl Work {
                 let (rates, batch) = work.item(at)?;
                 let (rates, batch) = (rates.clone(), batch.clone());
                 Command::Evaluate(worker, Evaluate { search_id, step, item: number, rates, batch })
+            }
+            Self::Sampling(work) => {
+                Command::Draw(worker, Draw { search_id, step, item: number, rates: work.rates.clone() })
             }
         })
     }
@@ -96,6 +111,8 @@ impl Search {
             let variants = self.validations.variants(&self.optimizer.rates, &self.update.live);
             let ledger = Ledger::new(microbatches.len() * variants.len(), workers);
             self.work = Some(Work::Evaluation(Evaluation { microbatches, variants, ledger }));
+        } else if self.is_sampling_due() {
+            self.work = Some(Work::Sampling(self.begin_sampling(workers)));
         } else {
             let rates = self.rates();
             out.extend(workers.iter().map(|worker| Command::Rates(*worker, rates.clone())));
@@ -124,7 +141,7 @@ impl Search {
     }
 
     /// What workers compute a step under.
-    fn rates(&self) -> Rates {
+    pub(super) fn rates(&self) -> Rates {
         let rates = self.optimizer.rates.iter().map(|rate| *rate as f32).collect();
         Rates { search_id: self.id.clone(), step: self.optimizer.step, rates }
     }
@@ -154,6 +171,7 @@ impl Search {
             Some(Work::Evaluation(evaluation)) => {
                 self.validations.validation(&self.optimizer, &evaluation).map(|it| Pending::Validation(Arc::new(it)))
             }
+            Some(Work::Sampling(sampling)) => Ok(Pending::Pictures(sampling.pictures(self.optimizer.step))),
             Some(Work::Encoding(_)) | None => return self.begin_work(out),
         };
         match done {

@@ -52,6 +52,7 @@ impl Catalog {
                 state: if rests { stored.state } else { SearchState::Paused },
                 failure: stored.failure.clone(),
                 validations: store.validations(&stored.id, 0)?.into_iter().map(Arc::new).collect(),
+                sampled: store.last_pictures(&stored.id)?,
                 missing: create::missing(&spec, blobs),
                 spec,
             })?;

@@ -5,7 +5,7 @@ use super::error::Error;
 use super::message::{Answer, Call, Found, FromWorker, Joined, ListSearches, ListWorkers, Page, Watched};
 use crate::blobs::Blobs;
 use crate::search::{Order, WorkerId};
-use crate::store::{self, Records};
+use crate::store::{self, After, Records};
 use lora_rates_common::convert::{
     BlobKey, CreateSearch, Describe, Hello, ModelDescription, RatesOf, SearchState, SearchStatus, WorkerStatus,
 };
@@ -116,13 +116,13 @@ impl Handle {
         self.ask(|answer| Call::Watch(search_id, answer)).await
     }
 
-    /// Committed steps of a search after this one, `limit` at most, and the evaluations from `validated` on that go with
+    /// Committed steps of a search after what is known, `limit` at most, and the evaluations and pictures that go with
     /// them.
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn records(&self, search_id: String, after: u64, validated: u64, limit: u32) -> Result<Records, Error> {
-        Ok(self.store.call(move |store| store.records(&search_id, after, validated, limit)).await?)
+    pub async fn records(&self, search_id: String, after: After, limit: u32) -> Result<Records, Error> {
+        Ok(self.store.call(move |store| store.records(&search_id, after, limit)).await?)
     }
 
     /// The rates of a search.
@@ -160,20 +160,27 @@ impl Handle {
     pub async fn delete(&self, search_id: String) -> Result<(), Error> {
         self.find(search_id.clone()).await?;
         let spec = self.spec(search_id.clone()).await?;
+        let id = search_id.clone();
+        let pictures = self.store.call(move |store| store.pictures(&id)).await?;
         self.ask(|answer| Call::Delete(search_id.clone(), answer)).await?;
-        if let Err(error) = self.sweep(&spec).await {
+        if let Err(error) = self.sweep(&spec, pictures).await {
             tracing::warn!(search = search_id, %error, "blobs of a deleted search were left");
         }
         Ok(())
     }
 
     /// Removes what only this search needed.
-    async fn sweep(&self, spec: &SearchSpec) -> Result<(), Error> {
-        let mut keys: HashSet<BlobKey> = create::blobs_of(spec).into_iter().collect();
+    async fn sweep(&self, spec: &SearchSpec, pictures: Vec<String>) -> Result<(), Error> {
+        let pictures = pictures.into_iter().map(BlobKey::File);
+        let mut keys: HashSet<BlobKey> = create::blobs_of(spec).into_iter().chain(pictures).collect();
         for _ in 0..TRIES {
             let (generation, others) = self.ask(Call::All).await?;
             for id in others {
                 // One spec after the other, so that steps are not held up.
+                let other = id.clone();
+                for sha256 in self.store.call(move |store| store.pictures(&other)).await? {
+                    keys.remove(&BlobKey::File(sha256));
+                }
                 let spec = match self.spec(id).await {
                     Err(Error::Store(store::Error::Unknown(_))) => continue,
                     spec => spec?,

@@ -6,8 +6,9 @@ use crate::blobs::Removal;
 use crate::search::{Event, Order, WorkerId};
 use crate::store;
 use lora_rates_common::convert::{
-    BlobKey, Describe, Described, Encode, Encoded, Evaluate, Evaluated, Failed, Gradient, Heartbeat, Hello, Lease,
-    ModelDescription, Prepare, PrepareProgress, Progress, Rates, SearchEvent, SearchState, SearchStatus, WorkerStatus,
+    BlobKey, Describe, Described, Draw, Drawn, Encode, Encoded, Evaluate, Evaluated, Failed, Gradient, Heartbeat,
+    Hello, Lease, ModelDescription, Prepare, PrepareProgress, Progress, Rates, SearchEvent, SearchState, SearchStatus,
+    WorkerStatus,
 };
 use lora_rates_common::spec::NetworkRef;
 use std::sync::Arc;
@@ -118,6 +119,8 @@ pub enum FromWorker {
     Encoded(Encoded),
     /// It has computed an evaluation.
     Evaluated(Evaluated),
+    /// It has sampled a picture, or could not.
+    Drawn(Drawn),
     /// It can't work for a search.
     Failed(Failed),
     /// It knows what a model is, or that it is none.
@@ -137,6 +140,8 @@ pub enum ToWorker {
     Encode(Encode),
     /// An evaluation to compute.
     Evaluate(Evaluate),
+    /// A picture to sample.
+    Draw(Draw),
     /// Forget this search.
     Release(String),
     /// Say what a model is.

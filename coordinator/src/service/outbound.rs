@@ -58,6 +58,7 @@ fn message(message: ToWorker) -> JoinResponse {
         ToWorker::Lease(lease) => Message::Lease((&lease).into()),
         ToWorker::Encode(encode) => Message::Encode(encode.into()),
         ToWorker::Evaluate(evaluate) => Message::Evaluate((&evaluate).into()),
+        ToWorker::Draw(draw) => Message::Draw(draw.into()),
         ToWorker::Release(search_id) => Message::Release(Release { search_id }),
         ToWorker::Describe(describe) => Message::Describe((&describe).into()),
     };

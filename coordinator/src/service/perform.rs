@@ -49,6 +49,7 @@ impl Service {
             }
             Command::Encode(worker, encode) => self.lease(id, worker, ToWorker::Encode(encode)),
             Command::Evaluate(worker, evaluate) => self.lease(id, worker, ToWorker::Evaluate(evaluate)),
+            Command::Draw(worker, draw) => self.lease(id, worker, ToWorker::Draw(draw)),
             Command::Release(worker) => self.release(id, worker),
             Command::Expel(worker, reason) => {
                 tracing::warn!(search = id, %worker, reason, "a worker gets no more work for a search");
@@ -66,6 +67,7 @@ impl Service {
                 self.write(id, move |store, id| store.commit(id, &commit));
             }
             Command::Validated(validation) => self.write(id, move |store, id| store.add_validation(id, &validation)),
+            Command::Sampled(pictures) => self.write(id, move |store, id| store.add_pictures(id, &pictures)),
             Command::Publish(record) => {
                 tracing::debug!(search = id, step = record.step, loss = record.loss, "step");
                 self.settings.metrics.step(id, &record);
@@ -75,6 +77,14 @@ impl Service {
                 tracing::debug!(search = id, step = validation.step, loss = validation.loss, "evaluation");
                 self.settings.metrics.validation(id, &validation);
                 entry.publish(SearchEvent::Validation(validation));
+            }
+            Command::PublishPicture(picture) => {
+                let (step, item) = (picture.step, picture.item);
+                match &picture.result {
+                    Ok(_) => tracing::debug!(search = id, step, item, "sample picture"),
+                    Err(why) => tracing::warn!(search = id, step, item, why, "a picture could not be sampled"),
+                }
+                entry.publish(SearchEvent::SamplePicture(picture));
             }
             Command::Progress(progress) => entry.publish(SearchEvent::Progress(progress)),
             Command::State(state, failure) => return Some(self.enter(id, state, failure)),

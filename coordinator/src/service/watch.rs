@@ -1,7 +1,8 @@
 //! Tells a client of a search: first what the store has, then what happens.
 
 use super::{Error, Handle, Watched};
-use lora_rates_common::convert::{SearchEvent, SearchState, SearchStatus, StepRecord, Validation};
+use crate::store::After;
+use lora_rates_common::convert::{SamplePicture, SearchEvent, SearchState, SearchStatus, StepRecord, Validation};
 use lora_rates_proto::v1::WatchSearchResponse;
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
@@ -36,6 +37,8 @@ struct Watch {
     step: u64,
     /// The first step whose evaluation it does not know.
     validated: u64,
+    /// The first step, and of it the first prompt, whose picture it does not know.
+    drawn: (u64, u32),
     /// The state that it knows.
     state: Option<SearchState>,
 }
@@ -43,7 +46,7 @@ struct Watch {
 /// Tells the client of all steps after `step`, and of all evaluations from it on, until the search ends or pauses, or the
 /// client leaves.
 pub(super) async fn run(handle: Handle, search_id: String, watched: Watched, step: u64, client: Client) {
-    let mut watch = Watch { handle, search_id, client, step, validated: step, state: None };
+    let mut watch = Watch { handle, search_id, client, step, validated: step, drawn: (step, 0), state: None };
     if let Err(End::Error(error)) = watch.run(watched).await {
         // If it has left just now, nobody needs to know.
         let _ = watch.client.send(Err(error.into())).await;
@@ -70,17 +73,25 @@ impl Watch {
     /// All that is stored.
     async fn catch_up(&mut self) -> Result<(), End> {
         loop {
-            let records = self.handle.records(self.search_id.clone(), self.step, self.validated, PAGE).await?;
+            let after = After { step: self.step, validated: self.validated, drawn: self.drawn.0 };
+            let records = self.handle.records(self.search_id.clone(), after, PAGE).await?;
             let mut validations = records.validations.into_iter().map(Arc::new).peekable();
+            let mut pictures = records.pictures.into_iter().map(Arc::new).peekable();
             for record in records.steps {
                 // The evaluation of a step is made before the next one.
                 while let Some(validation) = validations.next_if(|validation| validation.step < record.step) {
                     self.tell_validation(validation).await?;
                 }
+                while let Some(picture) = pictures.next_if(|picture| picture.step < record.step) {
+                    self.tell_picture(picture).await?;
+                }
                 self.tell_step(Arc::new(record)).await?;
             }
             for validation in validations {
                 self.tell_validation(validation).await?;
+            }
+            for picture in pictures {
+                self.tell_picture(picture).await?;
             }
             if records.complete {
                 return Ok(());
@@ -94,6 +105,7 @@ impl Watch {
             match watched.events.recv().await {
                 Ok(SearchEvent::Step(record)) => self.tell_step(record).await?,
                 Ok(SearchEvent::Validation(validation)) => self.tell_validation(validation).await?,
+                Ok(SearchEvent::SamplePicture(picture)) => self.tell_picture(picture).await?,
                 Ok(SearchEvent::Status(status)) => {
                     let state = status.state;
                     self.tell_state(status).await?;
@@ -128,6 +140,15 @@ impl Watch {
         }
         self.validated = validation.step + 1;
         self.tell(&SearchEvent::Validation(validation)).await
+    }
+
+    /// Tells of a picture, unless it was told.
+    async fn tell_picture(&mut self, picture: Arc<SamplePicture>) -> Result<(), End> {
+        if (picture.step, picture.item) < self.drawn {
+            return Ok(());
+        }
+        self.drawn = (picture.step, picture.item + 1);
+        self.tell(&SearchEvent::SamplePicture(picture)).await
     }
 
     /// Tells of the state, unless it is the one told last.

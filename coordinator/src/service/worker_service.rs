@@ -103,6 +103,7 @@ fn from_worker(message: Message) -> Result<Option<FromWorker>, Status> {
         Message::Gradient(gradient) => FromWorker::Computed(gradient.try_into().map_err(invalid)?),
         Message::Encoded(encoded) => FromWorker::Encoded(encoded.try_into().map_err(invalid)?),
         Message::Evaluated(evaluated) => FromWorker::Evaluated(evaluated.try_into().map_err(invalid)?),
+        Message::Drawn(drawn) => FromWorker::Drawn(drawn.try_into().map_err(invalid)?),
         Message::Failed(failed) => FromWorker::Failed(failed.try_into().map_err(invalid)?),
         Message::Described(described) => FromWorker::Described(Box::new(described.try_into().map_err(invalid)?)),
     }))

@@ -2,7 +2,7 @@
 
 use super::numbers::from_blob;
 use super::{Error, Store, Stored, integer};
-use lora_rates_common::convert::{Baseline, SearchState, StepRecord, Validation};
+use lora_rates_common::convert::{Baseline, SamplePicture, SearchState, StepRecord, Validation};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::spec::{NetworkRef, SearchSpec};
 use rusqlite::types::FromSql;
@@ -16,6 +16,21 @@ const VALIDATION: &str = "SELECT step, loss, standard_error, samples, rates, bas
 const STEP: &str = "SELECT step, loss, penalty, learning_rate, gradient_norm, samples, rates FROM steps
     WHERE search = (SELECT number FROM searches WHERE id = ?1)";
 
+/// What `picture` reads.
+const PICTURE: &str = "SELECT step, item, seed, sha256, failure FROM pictures
+    WHERE search = (SELECT number FROM searches WHERE id = ?1)";
+
+/// What is known of a search.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct After {
+    /// The last step.
+    pub step: u64,
+    /// The first step whose evaluation is not.
+    pub validated: u64,
+    /// The first step of whose pictures not all are.
+    pub drawn: u64,
+}
+
 /// A stretch of what a search has done.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Records {
@@ -23,6 +38,8 @@ pub struct Records {
     pub steps: Vec<StepRecord>,
     /// Evaluations in their order, of no step after the last of `steps` unless that is the last of all.
     pub validations: Vec<Validation>,
+    /// Sample pictures in their order, likewise.
+    pub pictures: Vec<SamplePicture>,
     /// Whether there are no more.
     pub complete: bool,
 }
@@ -103,19 +120,52 @@ impl Store {
         self.rows(&select, params![id, integer(from)], |row| self.validation(row))
     }
 
-    /// What a search has done: `limit` steps at most after this one, and the evaluations from `validated` on that go
-    /// with them.
+    /// What a search has done: `limit` steps at most after what is known, and the evaluations and pictures that go with
+    /// them.
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn records(&self, id: &str, after: u64, validated: u64, limit: u32) -> Result<Records, Error> {
-        let steps = self.steps(id, after, limit)?;
+    pub fn records(&self, id: &str, after: After, limit: u32) -> Result<Records, Error> {
+        let steps = self.steps(id, after.step, limit)?;
         let complete = steps.len() < limit as usize;
-        let last = if complete { u64::MAX } else { steps.last().map_or(after, |record| record.step) };
+        let last = if complete { u64::MAX } else { steps.last().map_or(after.step, |record| record.step) };
         let select = format!("{VALIDATION} AND step BETWEEN ?2 AND ?3 ORDER BY step");
-        let range = params![id, integer(validated), integer(last)];
+        let range = params![id, integer(after.validated), integer(last)];
         let validations = self.rows(&select, range, |row| self.validation(row))?;
-        Ok(Records { steps, validations, complete })
+        let select = format!("{PICTURE} AND step BETWEEN ?2 AND ?3 ORDER BY step, item");
+        let range = params![id, integer(after.drawn), integer(last)];
+        let pictures = self.rows(&select, range, |row| self.picture(row))?;
+        Ok(Records { steps, validations, pictures, complete })
+    }
+
+    /// The digests of all sample pictures of a search; none if there is no such search.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn pictures(&self, id: &str) -> Result<Vec<String>, Error> {
+        let pictures = self.rows(PICTURE, [id], |row| self.picture(row))?;
+        Ok(pictures.into_iter().filter_map(|picture| picture.result.ok()).collect())
+    }
+
+    /// The last step of which a search has sample pictures.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn last_pictures(&self, id: &str) -> Result<Option<u64>, Error> {
+        let select = format!("{PICTURE} ORDER BY step DESC LIMIT 1");
+        Ok(self.rows(&select, [id], |row| self.picture(row))?.pop().map(|picture| picture.step))
+    }
+
+    fn picture(&self, row: &Row<'_>) -> Result<SamplePicture, Error> {
+        let seed: Vec<u8> = self.column(row, 2)?;
+        let seed = seed.as_slice().try_into().map_err(|_| self.corrupt("a picture's seed is cut"))?;
+        let (sha256, failure): (Option<String>, Option<String>) = (self.column(row, 3)?, self.column(row, 4)?);
+        Ok(SamplePicture {
+            step: self.count(row, 0)?,
+            item: self.column(row, 1)?,
+            seed: u64::from_le_bytes(seed),
+            result: sha256.ok_or_else(|| failure.unwrap_or_default()),
+        })
     }
 
     fn step(&self, row: &Row<'_>) -> Result<StepRecord, Error> {

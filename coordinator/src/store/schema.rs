@@ -8,7 +8,7 @@ use std::path::Path;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before it; version 1 of nothing.
-pub(super) const STEPS: [&str; 2] = [
+pub(super) const STEPS: [&str; 3] = [
     // `number` is the order of creation. The optimizer's state stands in the search's own row, written with every step.
     "
 CREATE TABLE searches (
@@ -53,6 +53,18 @@ CREATE TABLE validations (
     rates BLOB NOT NULL,
     baselines BLOB NOT NULL,
     PRIMARY KEY (search, step)
+) STRICT;
+",
+    // Of `sha256` and `failure`, one is there.
+    "
+CREATE TABLE pictures (
+    search INTEGER NOT NULL REFERENCES searches (number),
+    step INTEGER NOT NULL,
+    item INTEGER NOT NULL,
+    seed BLOB NOT NULL,
+    sha256 TEXT,
+    failure TEXT,
+    PRIMARY KEY (search, step, item)
 ) STRICT;
 ",
 ];

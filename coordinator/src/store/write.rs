@@ -3,7 +3,7 @@
 use super::numbers::to_blob;
 use super::{Error, Store, Stored, integer};
 use crate::search::Commit;
-use lora_rates_common::convert::{SearchState, Validation};
+use lora_rates_common::convert::{SamplePicture, SearchState, Validation};
 use lora_rates_common::spec::SearchSpec;
 use rusqlite::params;
 
@@ -109,6 +109,28 @@ impl Store {
         self.connection.execute(insert, row).map(drop)
     }
 
+    /// Stores the sample pictures of a step, all or none.
+    ///
+    /// # Errors
+    /// When there is no such search, it has them already, or they can't be written.
+    pub fn add_pictures(&mut self, id: &str, pictures: &[SamplePicture]) -> Result<(), Error> {
+        self.write_pictures(id, pictures).map_err(|source| self.of_search(id, source))
+    }
+
+    fn write_pictures(&mut self, id: &str, pictures: &[SamplePicture]) -> Result<(), rusqlite::Error> {
+        let transaction = self.connection.transaction()?;
+        let select = "SELECT number FROM searches WHERE id = ?1";
+        let number: i64 = transaction.query_row(select, [id], |row| row.get(0))?;
+        let insert = "INSERT INTO pictures (search, step, item, seed, sha256, failure) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        for SamplePicture { step, item, seed, result } in pictures {
+            let (sha256, failure) = (result.as_ref().ok(), result.as_ref().err());
+            // A seed may be over what SQLite's integers hold.
+            let row = params![number, integer(*step), item, seed.to_le_bytes(), sha256, failure];
+            transaction.execute(insert, row)?;
+        }
+        transaction.commit()
+    }
+
     /// Forgets a search with all its steps.
     ///
     /// # Errors
@@ -122,6 +144,7 @@ impl Store {
         let select = "SELECT number FROM searches WHERE id = ?1";
         let number: i64 = transaction.query_row(select, [id], |row| row.get(0))?;
         transaction.execute("DELETE FROM steps WHERE search = ?1", [number])?;
+        transaction.execute("DELETE FROM pictures WHERE search = ?1", [number])?;
         transaction.execute("DELETE FROM validations WHERE search = ?1", [number])?;
         transaction.execute("DELETE FROM searches WHERE number = ?1", [number])?;
         transaction.commit()

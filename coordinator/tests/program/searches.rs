@@ -37,6 +37,7 @@ fn spec() -> SearchSpec {
         networks: vec![NetworkRef { name, path: "style.safetensors".into(), sha256, live: [true; 20] }],
         images: vec![image],
         options: options(),
+        sampling: Default::default(),
     }
 }
 

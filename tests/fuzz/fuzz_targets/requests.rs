@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use lora_rates_common::convert::{
-    self, CreateSearch, Describe, Described, Encoded, Evaluated, Failed, Gradient, Hello, ModelDescription, Prepare,
+    self, CreateSearch, Describe, Described, Drawn, Encoded, Evaluated, Failed, Gradient, Hello, ModelDescription, Prepare,
     Progress, Rates, RatesOf, SearchEvent, SearchStatus, WorkerStatus,
 };
 use lora_rates_common::spec::SearchSpec;
@@ -83,6 +83,7 @@ fn from_worker(bytes: &[u8]) {
         Said::Heartbeat(it) => drop(v1::Heartbeat::from(&convert::Heartbeat::from(it))),
         Said::Encoded(it) => drop(Encoded::try_from(it).map(v1::Encoded::from)),
         Said::Evaluated(it) => drop(Evaluated::try_from(it).map(v1::Evaluated::from)),
+        Said::Drawn(it) => drop(Drawn::try_from(it).map(v1::Drawn::from)),
         Said::Described(it) => drop(Described::try_from(it).map(|it| v1::Described::from(&it))),
         Said::Leaving(_) => {}
     }
@@ -108,6 +109,7 @@ fn from_coordinator(bytes: &[u8]) {
         Told::Release(it) => drop(convert::search_id(it.search_id)),
         Told::Encode(it) => drop(convert::encode(it, known()).map(v1::Encode::from)),
         Told::Evaluate(it) => drop(convert::evaluate(it, known()).map(|it| v1::Evaluate::from(&it))),
+        Told::Draw(it) => drop(convert::draw(it, known()).map(v1::Draw::from)),
         Told::Describe(it) => drop(Describe::try_from(it).map(|it| v1::Describe::from(&it))),
     }
 }

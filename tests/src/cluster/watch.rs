@@ -82,7 +82,7 @@ impl Watch {
             SearchEvent::Validation(it) if self.validations.last().is_none_or(|last| last.step < it.step) => {
                 self.validations.push((*it).clone());
             }
-            SearchEvent::Validation(_) => {}
+            SearchEvent::Validation(_) | SearchEvent::SamplePicture(_) => {}
             SearchEvent::Progress(progress) => self.progress.push(progress),
             SearchEvent::Status(status) => self.states.push(status),
         }
@@ -163,7 +163,7 @@ async fn follow(connect: Connect, search_id: String, told: mpsc::UnboundedSender
                     // Said again at the start of every stream.
                     SearchEvent::Status(status) if last.as_ref() == Some(status) => continue,
                     SearchEvent::Status(status) => last = Some(status.clone()),
-                    SearchEvent::Progress(_) | SearchEvent::Validation(_) => {}
+                    SearchEvent::Progress(_) | SearchEvent::Validation(_) | SearchEvent::SamplePicture(_) => {}
                 }
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 told.send((now, event)).map_err(|_| ())?;

@@ -144,6 +144,10 @@ impl Worker {
                 self.note("evaluate", evaluate.step, evaluate.item.into());
                 self.take(Work::Evaluate(evaluate)).await?;
             }
+            Told::Draw(draw) => {
+                self.note("draw", draw.step, draw.item.into());
+                self.take(Work::Draw(draw)).await?;
+            }
             Told::Release(release) => {
                 if self.search.as_ref().is_some_and(|(search_id, _)| *search_id == release.search_id) {
                     self.forget();

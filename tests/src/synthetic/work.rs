@@ -2,8 +2,9 @@
 
 use super::answer;
 use super::fault::Fault;
+use lora_rates_proto::v1::drawn;
 use lora_rates_proto::v1::join_request::Message;
-use lora_rates_proto::v1::{Encode, Encoded, Evaluate, Evaluated, Gradient, Lease, Rates};
+use lora_rates_proto::v1::{Draw, Drawn, Encode, Encoded, Evaluate, Evaluated, Gradient, Lease, Rates};
 
 /// Something to do.
 #[derive(Clone, Debug)]
@@ -11,6 +12,7 @@ pub(super) enum Work {
     Encode(Encode),
     Lease(Lease),
     Evaluate(Evaluate),
+    Draw(Draw),
 }
 
 impl Work {
@@ -19,6 +21,7 @@ impl Work {
             Self::Encode(it) => &it.search_id,
             Self::Lease(it) => &it.search_id,
             Self::Evaluate(it) => &it.search_id,
+            Self::Draw(it) => &it.search_id,
         }
     }
 
@@ -35,6 +38,10 @@ pub(super) fn answers(work: &Work, rates: &[f32], fault: Fault) -> Vec<Message> 
             vec![Message::Encoded(Encoded { search_id: search_id.clone(), image: *image, flip: *flip })]
         }
         Work::Evaluate(evaluate) => vec![Message::Evaluated(evaluated(evaluate, fault))],
+        Work::Draw(Draw { search_id, step, item, .. }) => {
+            let result = Some(drawn::Result::Failure("a synthetic worker has no model".to_owned()));
+            vec![Message::Drawn(Drawn { search_id: search_id.clone(), step: *step, item: *item, result })]
+        }
         Work::Lease(lease) => computed(gradient(lease, rates), fault).into_iter().map(Message::Gradient).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::engine::Moments;
 use crate::search::{Picture, Pictures};
-use lora_rates_common::convert::{Encode, Evaluate, Evaluated, Failed, Gradient, Lease, Progress, Rates};
+use lora_rates_common::convert::{Draw, Encode, Evaluate, Evaluated, Failed, Gradient, Lease, Progress, Rates};
 use lora_rates_common::spec::{ModelRef, SearchSpec};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,6 +86,8 @@ pub enum Command {
     Lease(Lease, Pictures),
     /// Compute an evaluation; with the pictures if latents are not cached.
     Evaluate(Evaluate, Pictures),
+    /// Sample a picture.
+    Draw(Draw),
     /// Forget a search.
     Release(String),
 }
@@ -99,6 +101,7 @@ impl Command {
             Self::Encode { encode, .. } | Self::Learn { encode, .. } => &encode.search_id,
             Self::Lease(lease, _) => &lease.search_id,
             Self::Evaluate(evaluate, _) => &evaluate.search_id,
+            Self::Draw(draw) => &draw.search_id,
             Self::Release(search_id) => search_id,
         }
     }
@@ -107,7 +110,7 @@ impl Command {
     /// counts on it.
     pub fn is_for_its_epoch_alone(&self) -> bool {
         match self {
-            Self::Prepare(_) | Self::Rates(_) | Self::Lease(..) | Self::Evaluate(..) => true,
+            Self::Prepare(_) | Self::Rates(_) | Self::Lease(..) | Self::Evaluate(..) | Self::Draw(_) => true,
             Self::Encode { asked, .. } => *asked,
             Self::Learn { .. } | Self::Release(_) => false,
         }
@@ -139,6 +142,13 @@ pub enum Told {
     Gradient(Gradient),
     /// An evaluation is computed.
     Evaluated(Evaluated),
+    /// A picture is sampled, or could not be.
+    Drawn {
+        /// Which.
+        draw: Draw,
+        /// The PNG, or why there is none.
+        result: Result<Vec<u8>, String>,
+    },
     /// It can't work for a search.
     Failed(Failed),
 }

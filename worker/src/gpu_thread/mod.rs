@@ -122,7 +122,8 @@ impl Owner {
                     return Ok(None);
                 }
                 let Some(model) = &mut self.model else { return Err(Error::NoModel(running.task.search_id.clone())) };
-                running.obey(model, command, &mut teller(epoch, &self.outbox))
+                let wanted = || epoch == self.epoch.now();
+                running.obey(model, command, &mut teller(epoch, &self.outbox), &wanted)
             }
         }
     }

@@ -74,6 +74,17 @@ pub(super) fn guarded<T>(compute: impl FnOnce() -> Result<T, engine::Error>) -> 
     }
 }
 
+/// As [`guarded`], for whatever reason the libraries panic.
+///
+/// # Errors
+/// Likewise.
+pub(super) fn caught<T>(compute: impl FnOnce() -> Result<T, engine::Error>) -> Result<T, (engine::Error, bool)> {
+    match catch_unwind(AssertUnwindSafe(compute)) {
+        Ok(result) => result.map_err(|error| (error, false)),
+        Err(panic) => Err((engine::Error::of_device(super::panics::reason(panic.as_ref())), true)),
+    }
+}
+
 fn open(model: &ModelRef) -> Result<Checkpoint, checkpoint::Error> {
     match &model.vae {
         Some(vae) => Checkpoint::open_with_vae(&model.path, vae),

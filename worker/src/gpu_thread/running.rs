@@ -1,13 +1,15 @@
 //! The search that is worked for.
 
-use super::model::{Model, guarded};
+use super::model::{Model, caught, guarded};
 use super::{Command, Error, Task, Told, memory_words, progress};
 use crate::device::{self, Device};
 use crate::encoding;
 use crate::engine::{self, GradientEngine, Microbatch};
 use crate::parts::{Parts, Trial};
+use crate::sampler;
 use crate::search::{Pictures, Search};
-use lora_rates_common::convert::{Evaluate, Evaluated, Gradient, Lease, Progress, Rates};
+use lora_rates_common::convert::{Draw, Evaluate, Evaluated, Gradient, Lease, Progress, Rates};
+use lora_rates_common::picture::to_png;
 use lora_rates_common::plan::PlanSample;
 use std::sync::Arc;
 
@@ -29,12 +31,13 @@ impl Running {
         Self { task, search, rates: None, parts: Parts::default(), evaluated: Parts::default(), vae: false }
     }
 
-    /// Does what is asked of this search.
+    /// Does what is asked of this search; what takes long, as long as it is wanted.
     pub(super) fn obey(
         &mut self,
         model: &mut Model,
         command: Command,
         tell: &mut dyn FnMut(Progress),
+        wanted: &dyn Fn() -> bool,
     ) -> Result<Option<Told>, Error> {
         match command {
             Command::Rates(rates) => {
@@ -53,6 +56,7 @@ impl Running {
             }
             Command::Lease(lease, pictures) => self.gradient(model, lease, &pictures, tell),
             Command::Evaluate(evaluate, pictures) => self.losses(model, evaluate, &pictures, tell).map(Some),
+            Command::Draw(draw) => self.draw(model, draw, tell, wanted),
             Command::Prepare(_) | Command::Release(_) => Ok(None),
         }
     }
@@ -111,6 +115,40 @@ impl Running {
         Ok(Told::Evaluated(Evaluated { search_id, step, item, losses }))
     }
 
+    /// Samples a picture. Whatever goes wrong with it is said of the picture: the search goes on without.
+    fn draw(
+        &mut self,
+        model: &mut Model,
+        draw: Draw,
+        tell: &mut dyn FnMut(Progress),
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Told>, Error> {
+        let task = self.search.sampling(draw.item)?;
+        self.vae = true;
+        let mut goes_on = |done, total| {
+            tell(progress(&draw.search_id, "sampling pictures", done, total));
+            wanted()
+        };
+        let device = model.device();
+        let (engine, _) = model.engine()?;
+        let result = match caught(|| sampler::picture(&mut *engine, &task, &draw.rates, &mut goes_on)) {
+            Ok(None) => return Ok(None),
+            Ok(Some(picture)) => to_png(&picture).map_err(|error| error.to_string()),
+            Err((error, panicked)) => {
+                engine.release_vae();
+                if panicked {
+                    self.again(model)?;
+                } else {
+                    engine.free_memory();
+                }
+                let short = matches!(error, engine::Error::OutOfMemory(_));
+                let words = if short { memory_words(device) + "; try a smaller picture" } else { String::new() };
+                Err(self.task.redact(&format!("{error}{words}")))
+            }
+        };
+        Ok(Some(Told::Drawn { draw, result }))
+    }
+
     fn microbatch(
         &mut self,
         model: &mut Model,
@@ -138,17 +176,20 @@ impl Running {
         };
         if matches!(error, engine::Error::OutOfMemory(_)) {
             if panicked {
-                tracing::warn!("the device's libraries gave up; the model is loaded again");
-                let again = model.reload().and_then(|()| {
-                    let (engine, config) = model.engine()?;
-                    Ok(self.search.attach(engine, config, &mut |_| ())?)
-                });
-                again.map_err(|error| engine::Error::Device(error.to_string()))?;
+                self.again(model).map_err(|error| engine::Error::Device(error.to_string()))?;
             } else {
                 engine.free_memory();
             }
         }
         Err(error)
+    }
+
+    /// Loads the model again, with the networks.
+    fn again(&self, model: &mut Model) -> Result<(), Error> {
+        tracing::warn!("the device's libraries gave up; the model is loaded again");
+        model.reload()?;
+        let (engine, config) = model.engine()?;
+        Ok(self.search.attach(engine, config, &mut |_| ())?)
     }
 
     /// Finds out how much of a microbatch fits, where that is not known yet.

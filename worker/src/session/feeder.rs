@@ -7,7 +7,7 @@ use crate::engine::Moments;
 use crate::gpu_thread::{Command, Epoch, Task, Told};
 use crate::models::{self, Models};
 use crate::search::{Picture, Pictures};
-use lora_rates_common::convert::{BlobKey, Encode, Evaluate, Failed, Lease, Prepare, Progress, Rates};
+use lora_rates_common::convert::{BlobKey, Draw, Encode, Evaluate, Failed, Lease, Prepare, Progress, Rates};
 use lora_rates_common::dataset::Image;
 use lora_rates_common::picture;
 use lora_rates_common::plan::PlanSample;
@@ -31,6 +31,7 @@ pub(super) enum Feed {
     Lease(Lease),
     Evaluate(Evaluate),
     Encode(Encode),
+    Draw(Draw),
     Release(String),
     /// The device has prepared its search anew: it knows no encodings.
     Fresh,
@@ -109,6 +110,7 @@ impl Feeder {
             | Feed::Lease(Lease { search_id, .. })
             | Feed::Evaluate(Evaluate { search_id, .. })
             | Feed::Encode(Encode { search_id, .. })
+            | Feed::Draw(Draw { search_id, .. })
             | Feed::Rates(Rates { search_id, .. })
             | Feed::Release(search_id) => search_id.clone(),
             Feed::Blobs(_) | Feed::Fresh | Feed::Known(_) => String::new(),
@@ -117,6 +119,7 @@ impl Feeder {
             Feed::Prepare(prepare) => self.prepare(epoch, prepare).await,
             Feed::Encode(encode) => self.encode(epoch, encode).await,
             Feed::Rates(rates) => Ok(Some(Command::Rates(rates))),
+            Feed::Draw(draw) => Ok(Some(Command::Draw(draw))),
             Feed::Lease(lease) => {
                 let pictures = self.provide(epoch, &search_id, &lease.batch.samples).await;
                 pictures.map(|pictures| Some(Command::Lease(lease, pictures)))

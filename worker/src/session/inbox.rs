@@ -37,7 +37,8 @@ impl Inbox {
             | Message::Lease(v1::Lease { search_id, .. })
             | Message::Release(v1::Release { search_id })
             | Message::Encode(v1::Encode { search_id, .. })
-            | Message::Evaluate(v1::Evaluate { search_id, .. }) => search_id.clone(),
+            | Message::Evaluate(v1::Evaluate { search_id, .. })
+            | Message::Draw(v1::Draw { search_id, .. }) => search_id.clone(),
             Message::Describe(_) => String::new(),
         };
         self.convert(message).unwrap_or_else(|error| {
@@ -73,6 +74,10 @@ impl Inbox {
             },
             Message::Evaluate(evaluate) => match self.spec(&evaluate.search_id) {
                 Some(spec) => Feed::Evaluate(convert::evaluate(evaluate, spec)?),
+                None => return Ok(Asked::Nothing),
+            },
+            Message::Draw(draw) => match self.spec(&draw.search_id) {
+                Some(spec) => Feed::Draw(convert::draw(draw, spec)?),
                 None => return Ok(Asked::Nothing),
             },
         };

@@ -5,13 +5,14 @@ use super::inbox::{Asked, Inbox};
 use super::{Error, HEARTBEAT, Options, Work};
 use crate::gpu_thread::Told;
 use crate::models::Models;
-use lora_rates_common::convert::{BlobKey, Describe, Described, Encode, Failed, Heartbeat, Hello, Memory};
-use lora_rates_common::spec::SearchSpec;
+use lora_rates_common::convert::{BlobKey, Describe, Described, Draw, Drawn, Encode, Failed, Heartbeat, Hello, Memory};
+use lora_rates_common::spec::{SearchSpec, hex};
 use lora_rates_proto::MAX_MESSAGE;
 use lora_rates_proto::connect::Connection;
 use lora_rates_proto::transfer::{self, Blobs};
 use lora_rates_proto::v1::join_request::Message;
 use lora_rates_proto::v1::{self, worker_service_client::WorkerServiceClient};
+use sha2::{Digest, Sha256};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +27,9 @@ use tonic::{Code, Status, Streaming};
 const WAITING: usize = 64;
 /// How long the coordinator may take to see a worker off.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Pause between attempts to store an encoding.
+/// Attempts to store a sample picture.
+const TRIES: u32 = 4;
+/// Pause between attempts to store an encoding or a picture.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// How a connection ended without an error.
@@ -131,7 +134,7 @@ impl Link {
         match &told {
             Told::Ready { fresh: true, .. } => feed(work, Feed::Fresh)?,
             Told::Encoded { encode, bytes: Some(_), .. } => feed(work, Feed::Known(encode.clone()))?,
-            Told::Gradient(_) | Told::Evaluated(_) => work.ended = Some(std::time::Instant::now()),
+            Told::Gradient(_) | Told::Evaluated(_) | Told::Drawn { .. } => work.ended = Some(std::time::Instant::now()),
             _ => {}
         }
         if epoch != work.epoch.now() {
@@ -145,6 +148,10 @@ impl Link {
             Told::Failed(failed) => {
                 tracing::warn!("search {}: {}", failed.search_id, failed.message);
                 Message::Failed(failed.into())
+            }
+            Told::Drawn { draw, result } => {
+                self.aside.spawn(drawn(self.blobs.clone(), draw, result));
+                return Ok(());
             }
             Told::Encoded { encode, bytes: None, .. } => Message::Encoded(encoded(encode)),
             Told::Encoded { encode, bytes: Some(bytes), asked } => {
@@ -221,6 +228,32 @@ async fn store(mut blobs: Blobs, key: BlobKey, bytes: Vec<u8>, encode: Encode, a
             }
         }
     }
+}
+
+/// Stores a sample picture, and says so. A search doesn't wait for a picture that the coordinator has no room for.
+async fn drawn(mut blobs: Blobs, draw: Draw, result: Result<Vec<u8>, String>) -> Option<Message> {
+    let Draw { search_id, step, item, .. } = draw;
+    let result = match result {
+        Err(why) => Err(why),
+        Ok(bytes) => {
+            let sha256 = hex(&Sha256::digest(&bytes));
+            let key = (&BlobKey::File(sha256.clone())).into();
+            let mut tries = 1;
+            loop {
+                match blobs.put_bytes(&key, &bytes).await {
+                    Ok(()) => break Ok(sha256),
+                    Err(error) if is_final(&error) || tries == TRIES => break Err(format!("can't store it: {error}")),
+                    Err(error) => tracing::debug!("a sample picture is not stored: {error}; trying again"),
+                }
+                tries += 1;
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    };
+    if let Err(why) = &result {
+        tracing::warn!("picture {item} of step {step}: {why}");
+    }
+    Some(Message::Drawn(Drawn { search_id, step, item, result }.into()))
 }
 
 /// Whether the coordinator will never take it.

@@ -1,5 +1,6 @@
 use super::super::{Error, MAX_CAPTION, MAX_IMAGES, MAX_NETWORKS};
 use super::search;
+use crate::sampling::MAX_PROMPT;
 use crate::spec::SearchSpec;
 use lora_rates_proto::v1;
 
@@ -13,6 +14,7 @@ fn a_search_comes_back_as_it_went() {
 
     let mut plain = search();
     plain.model.vae = None;
+    plain.sampling = Default::default();
     plain.options.cache_dir = None;
     plain.options.loss = Default::default();
     plain.options.mixed_precision = Default::default();
@@ -64,6 +66,17 @@ const WRONG: &[(&str, Change)] = &[
     ("spec.images[0].fit.crop_left", |spec| fit(spec).crop_left = i32::MAX),
     ("spec.images[0].fit.flipped_crop_top", |spec| fit(spec).flipped_crop_top = i32::MAX),
     ("spec.images[0].fit.flipped_crop_left", |spec| fit(spec).flipped_crop_left = i32::MIN),
+    ("spec.sampling.prompts", |spec| sampling(spec).prompts = vec![Default::default(); 257]),
+    ("spec.sampling.prompts[1].prompt", |spec| sampling(spec).prompts[1].prompt = "a".repeat(MAX_PROMPT + 1)),
+    ("spec.sampling.prompts[0].negative_prompt", |spec| {
+        sampling(spec).prompts[0].negative_prompt = "a".repeat(MAX_PROMPT + 1);
+    }),
+    ("spec.sampling.prompts[0]", |spec| sampling(spec).prompts[0].width = 65),
+    ("spec.sampling.prompts[0]", |spec| sampling(spec).prompts[0].height = 1 << 20),
+    ("spec.sampling.prompts[1]", |spec| sampling(spec).prompts[1].scale = f64::NAN),
+    ("spec.sampling.prompts[1]", |spec| sampling(spec).prompts[1].steps = 0),
+    ("spec.sampling.every_n_steps", |spec| sampling(spec).every_n_steps = u64::MAX),
+    ("spec.sampling", |spec| sampling(spec).prompts.clear()),
     ("spec.options", |spec| spec.options = None),
     ("spec.options.max_train_steps", |spec| options(spec).max_train_steps = 0),
     ("spec.options.max_train_steps", |spec| options(spec).max_train_steps = u64::MAX),
@@ -136,6 +149,10 @@ fn an_error_says_what_was_found_and_what_is_asked() {
 
 fn model(spec: &mut v1::SearchSpec) -> &mut v1::ModelRef {
     spec.model.as_mut().unwrap()
+}
+
+fn sampling(spec: &mut v1::SearchSpec) -> &mut v1::SamplingOptions {
+    spec.sampling.as_mut().unwrap()
 }
 
 fn options(spec: &mut v1::SearchSpec) -> &mut v1::SearchOptions {
