@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::commands::control::{self, Order};
-use crate::commands::{bench, gradient, list, rates, synthetic, trajectory, watch};
+use crate::commands::{bench, gradient, list, rates, sample, synthetic, trajectory, watch};
 use crate::demo;
 use crate::failure::Failure;
 use crate::options::{self, EXAMPLES, Options, SWEEP_EXAMPLES};
@@ -45,6 +45,7 @@ enum Command {
     /// Make the coordinator forget a search that is over, with all its steps
     Delete(control::Args),
     Demo(demo::Args),
+    Sample(Box<sample::Args>),
     Gradient(gradient::Args),
     Trajectory(trajectory::Args),
     Bench(bench::Args),
@@ -143,6 +144,7 @@ impl Cli {
             Command::Cancel(args) => control::run(args, Order::Cancel),
             Command::Delete(args) => control::run(args, Order::Delete),
             Command::Demo(args) => demo::run(args),
+            Command::Sample(args) => sample::run(*args),
             Command::Gradient(args) => gradient::run(args),
             Command::Trajectory(args) => trajectory::run(args),
             Command::Bench(args) => bench::run(args),

@@ -7,6 +7,7 @@ pub mod failure;
 mod interrupt;
 pub mod options;
 pub mod output;
+pub mod pictures;
 pub mod progress;
 pub mod remote;
 pub mod search;

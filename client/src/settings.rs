@@ -6,6 +6,7 @@ mod resolve;
 mod tests;
 
 pub use error::Error;
+pub(crate) use resolve::file_name;
 
 use crate::remote::Target;
 use lora_rates_common::dataset::DatasetOptions;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Passes over all pictures; if given, they decide the number of steps.
     pub max_train_epochs: Option<u64>,
+    /// What is sampled on the way, if anything is.
+    pub samples: Option<Samples>,
     /// Where the model is computed, a worker for each; none: on all GPUs, else on the CPU.
     pub devices: Vec<Device>,
     /// Who searches; none: this process.
@@ -54,6 +57,17 @@ pub struct Settings {
     pub save_every_n_steps: Option<u64>,
     /// What to do with a search that is there already.
     pub existing: Existing,
+}
+
+/// Pictures to sample on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Samples {
+    /// A file of prompts, one a line.
+    pub prompts: PathBuf,
+    /// Steps between two times; 0: only at the end, and perhaps at the beginning.
+    pub every_n_steps: u64,
+    /// Before the first step too.
+    pub at_first: bool,
 }
 
 /// What to do with an unfinished search of the same name.
@@ -80,6 +94,7 @@ impl Default for Settings {
             options: default_options(),
             seed: None,
             max_train_epochs: None,
+            samples: None,
             devices: Vec::new(),
             coordinator: None,
             name: "rates".to_owned(),

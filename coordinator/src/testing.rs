@@ -1,7 +1,9 @@
 //! What this crate's unit tests share.
 
 use crate::search::Commit;
-use lora_rates_common::convert::{Baseline, Evaluate, Evaluated, Gradient, Lease, Rates, StepRecord, Validation};
+use lora_rates_common::convert::{
+    Baseline, Draw, Drawn, Evaluate, Evaluated, Gradient, Lease, Rates, StepRecord, Validation,
+};
 use lora_rates_common::dataset::Image;
 use lora_rates_common::dataset::buckets::Fit;
 use lora_rates_common::optimizer::{AdamW, State};
@@ -125,6 +127,14 @@ pub(crate) fn evaluate(evaluate: &Evaluate) -> Evaluated {
     let rates = Rates { search_id: search_id.clone(), step, rates };
     let lease = Lease { search_id: search_id.clone(), step, microbatch: item, batch };
     Evaluated { losses: compute(&rates, &lease).mse, search_id, step, item }
+}
+
+/// What a worker that is no model answers when a picture is to be sampled: the picture of an odd prompt can't be.
+pub(crate) fn drawn(draw: &Draw) -> Drawn {
+    let Draw { search_id, step, item, rates } = draw.clone();
+    let digest = rates.iter().fold(step, |digest, rate| digest.rotate_left(5) ^ u64::from(rate.to_bits()));
+    let result = if item.is_multiple_of(2) { Ok(format!("{digest:064x}")) } else { Err("too large".to_owned()) };
+    Drawn { search_id, step, item, result }
 }
 
 /// The evaluation of these rates by the definition.

@@ -21,6 +21,11 @@ impl Numbers {
         Self(TensorFile::open(&fixture(name)))
     }
 
+    /// Opens another file below `tests/fixtures`.
+    pub fn below(name: &str) -> Self {
+        Self(TensorFile::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)))
+    }
+
     /// A float tensor, row by row.
     pub fn floats(&self, name: &str) -> Vec<f64> {
         self.0.get(name).floats()

@@ -107,7 +107,7 @@ fn read_batch(path: &Path) -> Result<Microbatch, Error> {
 }
 
 /// The rates, network by network.
-fn read_rates(path: &Path, networks: usize) -> Result<Vec<f64>, Failure> {
+pub(super) fn read_rates(path: &Path, networks: usize) -> Result<Vec<f64>, Failure> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("{shown} can't be read"))?;
     let form = || format!("{shown} is no JSON list of lists of {BLOCKS} rates");

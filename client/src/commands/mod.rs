@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod gradient;
+pub mod sample;
 pub mod synthetic;
 pub mod trajectory;
 
@@ -13,6 +14,7 @@ pub(crate) mod watch;
 mod batch;
 mod model;
 mod output;
+mod rates_file;
 mod tensors;
 
 use lora_rates_common::sdxl::config::SdxlConfig;

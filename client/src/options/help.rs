@@ -27,6 +27,13 @@ Examples:
       --pretrained_model_name_or_path sd_xl_base_1.0.safetensors --network_weights style.safetensors \\
       --train_data_dir pictures
 
+  Pictures on the way, OUTPUT_DIR/sample/NAME_STEP_PLACE_SEED.png:
+    lora-rates search ... --sample_prompts prompts.txt --sample_at_first --sample_every_n_steps 50
+
+    # prompts.txt: a prompt a line; --n what to avoid, --w and --h the size [default: --resolution], --d the seed
+    # [default: --seed], --l the guidance's scale [default: 7.5], --s Euler's steps [default: 30]
+    a photo of sks person --n blurry, low quality --w 1024 --h 768 --d 1 --l 6 --s 28
+
   After Ctrl-C, to the same numbers as without it: the same command line, and
     lora-rates search ... --resume
 

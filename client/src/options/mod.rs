@@ -175,6 +175,20 @@ pub struct Options {
     #[arg(long, value_name = "N", help_heading = "Validation")]
     pub early_stop: Option<u32>,
 
+    /// Sample pictures of these prompts, one a line, at the end and when asked for below (see the examples)
+    #[arg(long, value_name = "FILE", help_heading = "Sample pictures")]
+    pub sample_prompts: Option<PathBuf>,
+    /// Sample them every N steps too
+    #[arg(long, value_name = "N", help_heading = "Sample pictures")]
+    pub sample_every_n_steps: Option<u64>,
+    /// Sample them before the first step too
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true,
+        help_heading = "Sample pictures")]
+    pub sample_at_first: Option<bool>,
+    /// Sampler: euler is the only one [default: euler]
+    #[arg(long, value_name = "NAME", help_heading = "Sample pictures")]
+    pub sample_sampler: Option<String>,
+
     /// cpu, or cuda:K for the GPU of number K; several with commas, a worker each [default: all GPUs, else the CPU]
     #[arg(long, value_name = "DEVICE", value_delimiter = ',', action = clap::ArgAction::Append,
         help_heading = "Device")]
@@ -216,6 +230,7 @@ impl Options {
             application_loss_weight penalize_dead_slots min_snr_gamma debiased_estimation_loss v_parameterization
             scale_v_pred_loss_like_noise_pred v_pred_like_loss noise_offset min_timestep max_timestep
             validation_split validate_every_n_steps early_stop
+            sample_prompts sample_every_n_steps sample_at_first sample_sampler
             device mixed_precision gradient_checkpointing
             output_dir output_name name save_every_n_steps
         )

@@ -74,6 +74,16 @@ pub(crate) fn event(event: &SearchEvent) -> Value {
             }),
         ),
         SearchEvent::Validation(it) => ("validation", validation(it)),
+        SearchEvent::SamplePicture(it) => (
+            "sample_picture",
+            json!({
+                "step": it.step,
+                "item": it.item,
+                "seed": it.seed,
+                "sha256": it.result.as_ref().ok(),
+                "failure": it.result.as_ref().err(),
+            }),
+        ),
     };
     value["event"] = kind.into();
     value

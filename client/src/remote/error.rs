@@ -32,6 +32,9 @@ pub(crate) enum Error {
         /// Some of those it may mean.
         ids: Vec<String>,
     },
+    /// A file could not be fetched.
+    #[error("can't fetch a file: {0}")]
+    Fetch(transfer::Error),
     /// A file could not be sent.
     #[error("can't upload {}: {source}", path.display())]
     Upload {
@@ -65,7 +68,7 @@ impl Error {
                 !matches!(error, Connect { .. } | File { .. } | Certificates { .. })
             }
             Self::Unknown(_) | Self::Ambiguous { .. } => true,
-            Self::Status(_) | Self::Answer(_) | Self::Upload { .. } => false,
+            Self::Status(_) | Self::Answer(_) | Self::Fetch(_) | Self::Upload { .. } => false,
         }
     }
 

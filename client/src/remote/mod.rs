@@ -15,9 +15,11 @@ pub(crate) use upload::{nameless, upload};
 pub(crate) use watch::{Seen, Watch};
 
 use lora_rates_common::convert::{
-    CreateSearch, ModelDescription, RatesOf, SearchState, SearchStatus, WorkerStatus, network_rates,
+    BlobKey, CreateSearch, ModelDescription, RatesOf, SearchState, SearchStatus, WorkerStatus, network_rates,
 };
+use lora_rates_common::picture;
 use lora_rates_proto::connect::{self, Connection};
+use lora_rates_proto::transfer::Blobs;
 use lora_rates_proto::v1::search_service_client::SearchServiceClient;
 use lora_rates_proto::{MAX_MESSAGE, v1};
 use std::path::Path;
@@ -30,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub(crate) struct Remote {
     service: SearchServiceClient<Connection>,
+    blobs: Blobs,
     /// How long a broken connection is tried to be mended.
     patience: Duration,
 }
@@ -65,9 +68,10 @@ impl Remote {
 
     /// Over a connection that exists. When it breaks, it is tried to be mended for so long.
     pub(crate) fn over(connection: Connection, patience: Duration) -> Self {
+        let blobs = Blobs::new(connection.clone());
         let service = SearchServiceClient::new(connection);
         let service = service.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-        Self { service, patience }
+        Self { service, blobs, patience }
     }
 
     fn service(&self) -> SearchServiceClient<Connection> {
@@ -167,6 +171,13 @@ impl Remote {
             Ok(NamedRates { name, sha256, rates })
         });
         Ok(StepRates { step, networks: networks.collect::<Result<_, Error>>()? })
+    }
+
+    /// A file of the coordinator's store; `None` if it has none.
+    pub(crate) async fn file(&self, sha256: &str) -> Result<Option<Vec<u8>>, Error> {
+        let key = (&BlobKey::File(sha256.to_owned())).into();
+        let limit = usize::try_from(picture::MAX_BYTES).unwrap_or(usize::MAX);
+        self.blobs.clone().get_bytes(&key, limit).await.map_err(Error::Fetch)
     }
 
     /// What a model below the workers' model folder is. While no worker is there to look, `waiting` is told why, and

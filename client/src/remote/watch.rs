@@ -36,7 +36,8 @@ impl Watch {
         let (seen, receiver) = mpsc::channel(WAITING);
         let remote = remote.clone();
         let search_id = search_id.to_owned();
-        let watcher = Watcher { remote, search_id, step: after_step, validated: None, at_rest: false, seen };
+        let watcher =
+            Watcher { remote, search_id, step: after_step, validated: None, drawn: None, at_rest: false, seen };
         // A task of its own, so that whoever reads may stop waiting at any time.
         Self { seen: receiver, task: tokio::spawn(watcher.run()) }
     }
@@ -63,6 +64,8 @@ struct Watcher {
     step: u64,
     /// The step of the last evaluation that was seen.
     validated: Option<u64>,
+    /// Step and prompt of the last picture that was seen.
+    drawn: Option<(u64, u32)>,
     /// Whether the last state that was seen is one in which nothing happens.
     at_rest: bool,
     seen: mpsc::Sender<Result<Seen, Error>>,
@@ -132,6 +135,9 @@ impl Watcher {
             // After a break, evaluations begin with that of the last step again.
             SearchEvent::Validation(validation) if Some(validation.step) <= self.validated => return Ok(()),
             SearchEvent::Validation(validation) => self.validated = Some(validation.step),
+            // So do pictures.
+            SearchEvent::SamplePicture(it) if Some((it.step, it.item)) <= self.drawn => return Ok(()),
+            SearchEvent::SamplePicture(it) => self.drawn = Some((it.step, it.item)),
             SearchEvent::Progress(_) => {}
         }
         self.tell(Seen::Event(event)).await

@@ -16,6 +16,9 @@ pub(super) fn differences(stored: &SearchSpec, new: &SearchSpec) -> Option<Strin
     stored.options.cache_dir = None;
     new.options.cache_dir = None;
     let mut found = Vec::new();
+    if stored.sampling == Default::default() && new.sampling != stored.sampling {
+        found.push("--sample_prompts: not given before, given now".to_owned());
+    }
     // Neither holds anything that JSON lacks.
     let value = |spec| serde_json::to_value(spec).unwrap_or_default();
     compare(&mut Vec::new(), &value(&stored), &value(&new), &mut found);
@@ -57,6 +60,7 @@ fn name(path: &[String]) -> String {
         ["model", ref part @ ..] => format!("--pretrained_model_name_or_path ({})", part.join(" ")),
         ["networks"] => "--network_weights".to_owned(),
         ["networks", number, ref part @ ..] => format!("--network_weights, file {number} ({})", part.join(" ")),
+        ["sampling", ref part @ ..] => format!("--sample_prompts ({})", part.join(" ")),
         ["images"] => "the number of pictures".to_owned(),
         ["images", number, ref part @ ..] => format!("picture {number} ({})", part.join(" ")),
         ["options", "optimizer", ref part @ ..] => format!("--optimizer_args ({})", part.join(" ")),

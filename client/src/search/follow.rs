@@ -1,14 +1,16 @@
 //! Following a search from its first event to its last.
 
 use super::crowd::Crowd;
+use super::pictures;
 use super::results::Results;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::output::json;
 use crate::progress::Progress;
 use crate::remote::{Remote, Seen};
-use lora_rates_common::convert::{SearchEvent, SearchState, SearchStatus};
+use lora_rates_common::convert::{SamplePicture, SearchEvent, SearchState, SearchStatus};
 use serde_json::json;
+use std::sync::Arc;
 
 /// How a search ended, as far as this process is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,7 @@ pub(crate) async fn follow(
     loop {
         tokio::select! {
             seen = events.next() => match seen? {
+                Some(Seen::Event(SearchEvent::SamplePicture(picture))) => follower.picture(remote, &picture).await?,
                 Some(seen) => follower.see(seen)?,
                 None => break,
             },
@@ -136,10 +139,29 @@ impl Follower<'_> {
                 let best = self.results.add_validation(&validation);
                 self.progress.validation(&validation, best);
             }
+            // Those are fetched where they come in.
+            SearchEvent::SamplePicture(_) => {}
             SearchEvent::Status(status) => {
                 self.progress.workers(status.workers);
                 self.end = self.ended(status);
             }
+        }
+        Ok(())
+    }
+
+    /// Fetches a sample picture. One that is not there is no reason to stop.
+    async fn picture(&mut self, remote: &Remote, picture: &SamplePicture) -> Result<(), Failure> {
+        self.tell(|| json::event(&SearchEvent::SamplePicture(Arc::new(picture.clone()))))?;
+        let SamplePicture { step, item, seed, result } = picture;
+        let place = self.results.picture_path(*step, *item, *seed);
+        match pictures::fetch(remote, result, place.as_deref()).await {
+            Ok(Some(path)) => {
+                if self.results.add_picture(path.clone()) {
+                    self.progress.say(&format!("step {step}: sampled {}", path.display()));
+                }
+            }
+            Ok(None) => {}
+            Err(why) => self.progress.say(&format!("step {step}: there is no picture of prompt {}: {why}", item + 1)),
         }
         Ok(())
     }

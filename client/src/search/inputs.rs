@@ -3,9 +3,11 @@
 use crate::failure::Failure;
 use crate::settings::{self, Settings};
 use lora_rates_common::checkpoint::Checkpoint;
+use lora_rates_common::dataset::buckets::MULTIPLE;
 use lora_rates_common::dataset::{self, Dataset, DatasetOptions};
 use lora_rates_common::network::{self, Network, Unmatched};
 use lora_rates_common::plan;
+use lora_rates_common::sampling::{self, Defaults};
 use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::spec::{self, ModelRef, NetworkRef, SearchSpec};
 use lora_rates_common::validation;
@@ -58,7 +60,8 @@ pub(crate) fn open(settings: &Settings, seed: u64, model: &Model) -> Result<Inpu
     let mut options = settings.options.clone();
     options.cache_dir = options.cache_dir.as_deref().map(absolute).transpose()?;
     let networks = networks.iter().map(reference).collect();
-    let spec = SearchSpec { model: model.reference.clone(), networks, images: dataset.images, options };
+    let sampling = sampling(settings)?;
+    let spec = SearchSpec { model: model.reference.clone(), networks, images: dataset.images, options, sampling };
     let spec = with_seed(spec, settings, seed)?;
     spec.validate().map_err(from_spec)?;
     report += &held_out(&spec);
@@ -75,7 +78,8 @@ pub(crate) fn open_with_own_seed(settings: &Settings, model: &Model) -> Result<I
     if settings.seed.is_some() {
         return Ok(inputs);
     }
-    let digits = inputs.spec.fingerprint();
+    // Pictures on the way don't change the search.
+    let digits = SearchSpec { sampling: Default::default(), ..inputs.spec.clone() }.fingerprint();
     let seed = digits.get(..8).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default();
     let spec = with_seed(inputs.spec, settings, seed)?;
     spec.validate().map_err(from_spec)?;
@@ -126,6 +130,15 @@ fn networks(settings: &Settings, config: &SdxlConfig) -> Result<Vec<Network>, Fa
 fn reference(network: &Network) -> NetworkRef {
     let (name, path, sha256) = (network.name.clone(), network.path.clone(), network.sha256.clone());
     NetworkRef { name, path, sha256, live: network.live() }
+}
+
+/// What is sampled on the way. Pictures are as large as those that are searched with, unless their prompt says otherwise.
+fn sampling(settings: &Settings) -> Result<sampling::Options, Failure> {
+    let Some(samples) = &settings.samples else { return Ok(sampling::Options::default()) };
+    let (width, height) = settings.dataset.buckets.resolution;
+    let whole = |side: u32| (side - side % MULTIPLE).clamp(MULTIPLE, sampling::MAX_SIDE);
+    let prompts = sampling::read(&samples.prompts, Defaults::of_size(whole(width), whole(height)))?;
+    Ok(sampling::Options { prompts, every_n_steps: samples.every_n_steps, at_first: samples.at_first })
 }
 
 /// Steps of so many epochs.

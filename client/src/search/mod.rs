@@ -8,6 +8,7 @@ mod follow;
 mod here;
 pub(crate) mod inputs;
 pub(crate) mod local;
+mod pictures;
 mod record;
 mod results;
 mod state;

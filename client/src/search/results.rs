@@ -27,6 +27,8 @@ pub struct Outcome {
     pub validations: Validations,
     /// The files that were written.
     pub files: Vec<PathBuf>,
+    /// The sample pictures, in their order.
+    pub pictures: Vec<PathBuf>,
 }
 
 /// Where results are written.
@@ -66,13 +68,14 @@ pub(crate) struct Results {
     rates: Vec<f64>,
     history: Vec<StepReport>,
     validations: Validations,
+    pictures: Vec<PathBuf>,
 }
 
 impl Results {
     /// For a search of which nothing is known but what it begins with.
     pub(crate) fn new(subject: impl Into<Subject>, rates: Vec<f64>, place: Option<Place>, json: bool) -> Self {
-        let (history, validations) = Default::default();
-        Self { subject: subject.into(), place, json, rates, history, validations }
+        let (history, validations, pictures) = Default::default();
+        Self { subject: subject.into(), place, json, rates, history, validations, pictures }
     }
 
     /// Whether standard output is for JSON.
@@ -99,6 +102,21 @@ impl Results {
     pub(crate) fn add_validation(&mut self, validation: &Arc<Validation>) -> bool {
         self.validations.add(Arc::clone(validation));
         self.validations.best().is_some_and(|best| best.step == validation.step)
+    }
+
+    /// Where a sample picture goes, if anything is written: of this step, prompt and seed.
+    pub(crate) fn picture_path(&self, step: u64, item: u32, seed: u64) -> Option<PathBuf> {
+        let Place { output_dir, output_name, .. } = self.place.as_ref()?;
+        Some(output_dir.join("sample").join(format!("{output_name}_{step:06}_{item:02}_{seed}.png")))
+    }
+
+    /// Takes in a sample picture. Returns whether it is new: after a break, the last ones are told of again.
+    pub(crate) fn add_picture(&mut self, path: PathBuf) -> bool {
+        let new = !self.pictures.contains(&path);
+        if new {
+            self.pictures.push(path);
+        }
+        new
     }
 
     /// Writes and prints the rates as they are.
@@ -129,8 +147,8 @@ impl Results {
         }
         let files = self.save(true, early)?;
         self.print()?;
-        let Self { rates, history, validations, .. } = self;
-        Ok(Outcome { step, rates, history, validations, files })
+        let Self { rates, history, validations, pictures, .. } = self;
+        Ok(Outcome { step, rates, history, validations, files, pictures })
     }
 
     /// Writes the rates and the report, and says where.

@@ -1,6 +1,6 @@
 //! From options that may be open to settings that have a value each.
 
-use super::{Error, Existing, Settings};
+use super::{Error, Existing, Samples, Settings};
 use crate::options::Options;
 use crate::remote::Target;
 use lora_rates_common::convert::{MAX_ACCUMULATION, MAX_BATCH, MAX_NAME, MAX_NETWORKS, MAX_STEPS, model_path};
@@ -57,6 +57,7 @@ impl Settings {
             options: search,
             seed: options.seed,
             max_train_epochs: options.max_train_epochs,
+            samples: samples(options)?,
             devices: devices(options)?,
             coordinator,
             name: options.name.clone().unwrap_or_else(|| output_name.clone()),
@@ -84,6 +85,9 @@ impl Settings {
         }
         if let Some(steps) = self.save_every_n_steps {
             within("save_every_n_steps", steps, 1..=MAX_STEPS)?;
+        }
+        if let Some(samples) = &self.samples {
+            within("sample_every_n_steps", samples.every_n_steps, 0..=MAX_STEPS)?;
         }
         within("max_timestep", options.max_timestep, 1..=TIMESTEPS)?;
         within("min_timestep", options.min_timestep, 0..=options.max_timestep - 1)?;
@@ -153,7 +157,7 @@ fn validation(options: &SearchOptions) -> Result<(), Error> {
 }
 
 /// A name that is that of a file in the output folder and no other.
-fn file_name(name: &str) -> Result<(), Error> {
+pub(crate) fn file_name(name: &str) -> Result<(), Error> {
     let fine = !name.trim().is_empty() && name.len() <= 200 && !name.starts_with('.');
     if fine && !name.contains(['/', '\\', '\0']) {
         return Ok(());
@@ -234,6 +238,25 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
         },
         early_stop: options.early_stop.unwrap_or_default(),
     })
+}
+
+/// What is sampled on the way, if anything is.
+fn samples(options: &Options) -> Result<Option<Samples>, Error> {
+    only("sample_sampler", options.sample_sampler.as_deref(), "euler", "more samplers come later")?;
+    if options.sample_every_n_steps == Some(0) {
+        let (value, range) = ("0".to_owned(), format!("1 to {MAX_STEPS}; leave it out for the end alone"));
+        return Err(Error::Range { option: "sample_every_n_steps", value, range });
+    }
+    let at_first = options.sample_at_first.unwrap_or(false);
+    let Some(prompts) = options.sample_prompts.clone() else {
+        let given = [("sample_every_n_steps", options.sample_every_n_steps.is_some()), ("sample_at_first", at_first)];
+        let what = "give a file of prompts, one a line";
+        return match given.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Error::Needs { option, needed: "sample_prompts", what }),
+            None => Ok(None),
+        };
+    };
+    Ok(Some(Samples { prompts, every_n_steps: options.sample_every_n_steps.unwrap_or(0), at_first }))
 }
 
 /// Where latents are kept on disk, if they are.

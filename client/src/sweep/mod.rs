@@ -109,6 +109,11 @@ fn check(settings: &Settings, axes: &Axes) -> Result<(), Failure> {
         let what = "a sweep compares held-out losses; give the part of the pictures that is held out, such as 0.2";
         return Err(Failure::usage(settings::Error::Missing { option: "validation_split", what }));
     }
+    if let Some(samples) = &settings.samples {
+        let (option, value) = ("sample_prompts", samples.prompts.display().to_string());
+        let why = "a sweep samples no pictures; `lora-rates sample` does, at the rates that it finds".to_owned();
+        return Err(Failure::usage(settings::Error::Unsupported { option, value, why }));
+    }
     for &application_loss_weight in &axes.application_loss_weights {
         for &learning_rate in &axes.learning_rates {
             let mut one = settings.clone();

@@ -3,6 +3,7 @@ mod checks;
 mod cluster;
 mod phases;
 mod random;
+mod sampling;
 mod simulation;
 mod speed;
 mod truth;

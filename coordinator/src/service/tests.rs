@@ -5,7 +5,7 @@ mod sharing;
 mod workers;
 
 use crate::Options;
-use crate::testing::{bits, spec, trajectory};
+use crate::testing::{bits, sampled, spec, trajectory};
 use fake::{Running, Worker, refused, start};
 use lora_rates_common::convert::{SearchEvent, SearchState};
 use lora_rates_proto::v1::{
@@ -72,6 +72,34 @@ async fn a_watcher_is_told_what_happens_in_its_order() {
     }
     assert_eq!(state(watcher.next().await), Some(SearchState::Finished));
     assert_eq!(watcher.next().await, None);
+}
+
+#[tokio::test]
+async fn sample_pictures_are_told_of_and_one_that_is_not_in_the_store_is_none() {
+    let mut running = start(Options::default()).await;
+    let id = running.create("r", &sampled()).await;
+    let mut watchers = vec![running.watch(&id, 0).await];
+    let _worker = running.work(Worker::default());
+    let (steps, _) = running.watch(&id, 0).await.rest().await;
+    assert_eq!(bits(&steps), bits(&trajectory(&spec())));
+    watchers.push(running.watch(&id, 0).await);
+    for mut watcher in watchers {
+        let mut told = Vec::new();
+        let mut last = 0;
+        while let Some(event) = watcher.next().await {
+            match event {
+                SearchEvent::Step(record) => last = record.step,
+                SearchEvent::SamplePicture(picture) => {
+                    assert_eq!(picture.step, last, "pictures are told after their step");
+                    told.push((picture.step, picture.item, picture.result.clone().unwrap_err()));
+                }
+                _ => {}
+            }
+        }
+        let lost = "the worker did not put it into the store";
+        let expected = [0, 5, 10, 14].map(|step| [(step, 0, lost.to_owned()), (step, 1, "too large".to_owned())]);
+        assert_eq!(told, expected.concat());
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::search::Commit;
 use crate::testing::{commit, spec};
-use lora_rates_common::convert::{Baseline, StepRecord};
+use lora_rates_common::convert::{Baseline, SamplePicture, StepRecord};
 
 fn stored(id: &str) -> Stored {
     let spec = spec();
@@ -85,15 +85,44 @@ fn evaluations_come_back_with_the_steps_that_they_go_with() {
     assert_eq!(store.searches().unwrap()[0].best.as_deref(), Some(&validations[1]), "the first of the lowest");
 
     let steps = |range: std::ops::RangeInclusive<u64>| range.map(|step| (*commit(step).record).clone()).collect();
-    let first = store.records("a", 0, 0, 3).unwrap();
+    let first = store.records("a", After::default(), 3).unwrap();
     let expected: Vec<StepRecord> = steps(1..=3);
     assert_eq!((first.steps, first.complete), (expected, false));
     assert_eq!(first.validations, validations[..2]);
-    let second = store.records("a", 3, 3, 3).unwrap();
+    let second = store.records("a", After { step: 3, validated: 3, drawn: 3 }, 3).unwrap();
     let expected: Vec<StepRecord> = steps(4..=6);
     assert_eq!((second.steps, second.complete), (expected, false));
     assert_eq!(second.validations, validations[2..]);
-    assert_eq!(store.records("a", 6, 7, 3).unwrap(), Records { complete: true, ..Records::default() });
+    assert_eq!(
+        store.records("a", After { step: 6, validated: 7, drawn: 7 }, 3).unwrap(),
+        Records { complete: true, ..Records::default() }
+    );
+}
+
+#[test]
+fn sample_pictures_are_told_with_the_steps_that_they_follow() {
+    let mut store = Store::in_memory().unwrap();
+    store.create(&stored("a"), &spec()).unwrap();
+    let picture = |step, item| SamplePicture {
+        step,
+        item,
+        seed: u64::MAX,
+        result: if item == 0 { Ok("0a".repeat(32)) } else { Err("too large".to_owned()) },
+    };
+    let pictures: Vec<_> = [0, 3, 6].map(|step| [picture(step, 0), picture(step, 1)]).into();
+    assert_eq!(store.last_pictures("a").unwrap(), None);
+    pictures.iter().for_each(|of_step| store.add_pictures("a", of_step).unwrap());
+    (1..=6).for_each(|step| store.commit("a", &commit(step)).unwrap());
+    assert!(matches!(store.add_pictures("a", &pictures[1]), Err(Error::Sqlite { .. })), "once each");
+    assert!(matches!(store.add_pictures("b", &pictures[1]), Err(Error::Unknown(_))));
+    assert_eq!(store.last_pictures("a").unwrap(), Some(6));
+    assert_eq!(store.pictures("a").unwrap(), vec!["0a".repeat(32); 3]);
+    let first = store.records("a", After::default(), 3).unwrap();
+    assert_eq!(first.pictures, pictures[..2].concat());
+    let second = store.records("a", After { step: 3, validated: 4, drawn: 4 }, 3).unwrap();
+    assert_eq!(second.pictures, pictures[2]);
+    store.delete("a").unwrap();
+    assert_eq!(store.pictures("a").unwrap(), Vec::<String>::new());
 }
 
 #[test]

@@ -246,7 +246,10 @@ impl Seen {
                 assert!(failure.contains("unusable"), "{failure}");
             }
             SearchEvent::Status(status) if status.state.is_over() => self.end = Some((status.state, status.failure)),
-            SearchEvent::Status(_) | SearchEvent::Validation(_) | SearchEvent::Progress(_) => {}
+            SearchEvent::Status(_)
+            | SearchEvent::Validation(_)
+            | SearchEvent::SamplePicture(_)
+            | SearchEvent::Progress(_) => {}
         }
     }
 }

@@ -1,8 +1,8 @@
 //! A search with workers that are no models, in an order that a seed decides.
 
 use crate::search::{Command, Event, Order, Search, WorkerId};
-use crate::testing::{compute, evaluate};
-use lora_rates_common::convert::{Encoded, Evaluated, Gradient, Rates, StepRecord, Validation};
+use crate::testing::{compute, drawn, evaluate};
+use lora_rates_common::convert::{Encoded, Evaluated, Gradient, Rates, SamplePicture, StepRecord, Validation};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Turns after which a simulation that has not come to rest is stuck.
@@ -22,6 +22,9 @@ pub(super) struct Cluster {
     pub(super) search: Search,
     pub(super) records: Vec<StepRecord>,
     pub(super) validations: Vec<Validation>,
+    pub(super) pictures: Vec<SamplePicture>,
+    /// A prompt with which every worker is lost.
+    pub(super) deadly: Option<u32>,
     /// Pictures encoded, in the order of the answers.
     pub(super) encoded: Vec<(u32, bool)>,
     /// The step, counted from 1, whose commit fails once.
@@ -43,6 +46,8 @@ impl Cluster {
             search,
             records: Vec::new(),
             validations: Vec::new(),
+            pictures: Vec::new(),
+            deadly: None,
             encoded: Vec::new(),
             fail_commit_of: None,
             fail_validation_of: None,
@@ -102,7 +107,10 @@ impl Cluster {
                     it.queue.clear();
                     it.rates = Some(rates);
                 }),
-                Command::Lease(worker, _) | Command::Encode(worker, _) | Command::Evaluate(worker, _) => {
+                Command::Lease(worker, _)
+                | Command::Encode(worker, _)
+                | Command::Evaluate(worker, _)
+                | Command::Draw(worker, _) => {
                     self.worker(worker, |it| it.queue.push_back(command));
                 }
                 Command::Release(worker) => self.release(worker, false),
@@ -120,9 +128,10 @@ impl Cluster {
                     self.fail_validation_of = None;
                     self.happens(Event::NotCommitted("the disk is full".into()));
                 }
-                Command::Commit(_) | Command::Validated(_) => self.happens(Event::Committed),
+                Command::Commit(_) | Command::Validated(_) | Command::Sampled(_) => self.happens(Event::Committed),
                 Command::Publish(record) => self.records.push((*record).clone()),
                 Command::PublishValidation(validation) => self.validations.push((*validation).clone()),
+                Command::PublishPicture(picture) => self.pictures.push((*picture).clone()),
                 Command::State(..) | Command::Refused(..) | Command::Progress(_) => {}
             }
         }
@@ -194,6 +203,12 @@ impl Cluster {
                 let (search_id, image, flip) = (asked.search_id, asked.image, asked.flip);
                 Event::Encoded(worker, Encoded { search_id, image, flip })
             }
+            Command::Draw(_, asked) if self.deadly == Some(asked.item) => {
+                self.workers.remove(&worker);
+                self.happens(Event::Gone(worker));
+                return self.join();
+            }
+            Command::Draw(_, asked) => Event::Drawn(worker, drawn(&asked)),
             other => panic!("no work: {other:?}"),
         };
         self.happens(event.clone());

@@ -1,7 +1,7 @@
 //! A coordinator on the loopback, with clients and with workers that are no models.
 
 use crate::service::Handle;
-use crate::testing::{compute, evaluate};
+use crate::testing::{compute, drawn, evaluate};
 use crate::{Coordinator, Error, Options};
 use lora_rates_common::convert::{
     self, CreateSearch, Hello, Memory, ModelDescription, Prepare, Rates, SearchEvent, SearchStatus, StepRecord,
@@ -117,7 +117,7 @@ impl Watcher {
             match event {
                 SearchEvent::Step(record) => steps.push((*record).clone()),
                 SearchEvent::Status(status) => last = Some(status),
-                SearchEvent::Progress(_) | SearchEvent::Validation(_) => {}
+                SearchEvent::Progress(_) | SearchEvent::Validation(_) | SearchEvent::SamplePicture(_) => {}
             }
         }
         (steps, last.expect("the state is told first of all"))
@@ -252,6 +252,10 @@ impl Worker {
                 Message::Evaluate(message) => {
                     let message = convert::evaluate(message, spec.as_ref().unwrap()).unwrap();
                     say(&out, join_request::Message::Evaluated(evaluate(&message).into())).await;
+                }
+                Message::Draw(message) => {
+                    let message = convert::draw(message, spec.as_ref().unwrap()).unwrap();
+                    say(&out, join_request::Message::Drawn(drawn(&message).into())).await;
                 }
                 Message::Describe(describe) if describe.path == "silence" => {}
                 Message::Describe(describe) => {

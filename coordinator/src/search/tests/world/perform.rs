@@ -65,6 +65,9 @@ impl World<'_> {
                     assert_eq!(progress.activity == "waiting for a worker", members == 0, "{progress:?}");
                 }
                 Command::Refused(..) => {}
+                Command::Draw(..) | Command::Sampled(_) | Command::PublishPicture(_) => {
+                    panic!("these searches sample no pictures")
+                }
             }
         }
     }
