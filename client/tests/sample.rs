@@ -81,6 +81,20 @@ fn a_coordinator_samples_the_same_pictures() {
 }
 
 #[test]
+fn a_picture_that_can_not_be_sampled_is_said_to_be_so_and_the_search_goes_on() {
+    let bench = bench();
+    // Under the rates after such a step, nothing is a number any more.
+    let last = ["--max_train_steps", "1", "--learning_rate", "1e20"];
+    let output = succeed(bench.search(&[&SAMPLED[..], &last].concat()));
+    let said = stderr(&output);
+    assert_eq!(pictures(&bench), ["rates_000000_00_5.png", "rates_000000_01_7.png"]);
+    for number in 1..=2 {
+        assert!(said.contains(&format!("step 1: there is no picture of prompt {number}: the model's")), "{said}");
+    }
+    assert_eq!(bench.json("out/rates.json")["finished"], true);
+}
+
+#[test]
 fn what_can_not_be_sampled_is_said_in_one_line() {
     let bench = bench();
     fs::write(bench.path("wrong.txt"), "a cat\na dog --x 3\n").unwrap();
@@ -92,6 +106,7 @@ fn what_can_not_be_sampled_is_said_in_one_line() {
         (&["--sample_at_first"], 2, &["--sample_at_first needs --sample_prompts"]),
         (&["--sample_every_n_steps", "5"], 2, &["--sample_every_n_steps needs --sample_prompts"]),
         (&["--sample_prompts", "prompts.txt", "--sample_every_n_steps", "0"], 2, &["--sample_every_n_steps is 0"]),
+        (&["--sample_prompts", "prompts.txt", "--sample_sampler", "k_euler"], 2, &["k_euler"]),
         (&["--sample_sampler", "ddim"], 2, &["--sample_sampler ddim", "more samplers come later"]),
     ] {
         let line = fail(bench.search(arguments), code);

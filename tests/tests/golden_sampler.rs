@@ -4,7 +4,7 @@ use lora_rates_common::sampling::Euler;
 use lora_rates_tests::golden::{Numbers, close, engine, engine_with};
 use lora_rates_worker::sampler::{self, Task};
 
-const BOUND: f64 = 1e-3;
+const BOUND: f64 = 1e-4;
 
 /// What the fixture's generator sampled.
 fn task(numbers: &Numbers, velocity: bool) -> Task {

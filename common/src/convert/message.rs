@@ -1,5 +1,6 @@
 //! What coordinator, workers and clients tell each other, as domain types.
 
+use super::SamplePicture;
 use crate::plan::Microbatch;
 use crate::sdxl::config::SdxlConfig;
 use crate::spec::SearchSpec;
@@ -324,46 +325,6 @@ pub struct Evaluated {
     pub item: u32,
     /// The loss of each sample: factor times error times the picture's weight.
     pub losses: Vec<f64>,
-}
-
-/// A worker is to sample the picture of a prompt under these rates, put it into the coordinator's store as a file, and say
-/// [`Drawn`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Draw {
-    /// The search.
-    pub search_id: String,
-    /// Steps done.
-    pub step: u64,
-    /// Place of the prompt.
-    pub item: u32,
-    /// The 20 N rates.
-    pub rates: Vec<f32>,
-}
-
-/// What became of a picture to be sampled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drawn {
-    /// The search.
-    pub search_id: String,
-    /// Steps done.
-    pub step: u64,
-    /// Place of the prompt.
-    pub item: u32,
-    /// The SHA-256 of the PNG, 64 hexadecimal digits, or why there is none.
-    pub result: Result<String, String>,
-}
-
-/// A picture that was sampled, or that could not be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SamplePicture {
-    /// Steps done before it.
-    pub step: u64,
-    /// Place of its prompt.
-    pub item: u32,
-    /// What its initial noise was keyed by.
-    pub seed: u64,
-    /// The SHA-256 of the PNG, 64 hexadecimal digits, or why there is none.
-    pub result: Result<String, String>,
 }
 
 /// A worker is to say what the model at this path is.

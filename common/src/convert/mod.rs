@@ -23,9 +23,9 @@ pub use message::{
     Baseline, CreateSearch, PrepareProgress, SearchEvent, SearchState, SearchStatus, StepRecord, Validation,
 };
 pub use message::{BlobKey, Memory, ModelDescription, WorkerState, WorkerStatus};
-pub use message::{Describe, Described, Draw, Drawn, Encode, Encoded, Evaluate, Evaluated, Heartbeat};
-pub use message::{Failed, Gradient, Hello, Lease, Prepare, Progress, Rates, SamplePicture};
-pub use sampling::draw;
+pub use message::{Describe, Described, Encode, Encoded, Evaluate, Evaluated, Heartbeat};
+pub use message::{Failed, Gradient, Hello, Lease, Prepare, Progress, Rates};
+pub use sampling::{Draw, Drawn, SamplePicture, draw};
 pub use search::{search_id, search_states};
 pub use service::{RatesOf, model_path, network_rates};
 pub use worker::{encode, evaluate, lease};

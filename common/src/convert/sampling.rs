@@ -1,10 +1,50 @@
-//! Sample pictures, both ways.
+//! Sample pictures: what is told of them, both ways.
 
 use super::check::{length, name, rates, required, sha256, text, within, words};
-use super::{Draw, Drawn, Error, MAX_MESSAGE, MAX_STEPS, SamplePicture};
+use super::{Error, MAX_MESSAGE, MAX_STEPS};
 use crate::sampling::{MAX_PROMPT, MAX_PROMPTS, Options, Prompt};
 use crate::spec::SearchSpec;
 use lora_rates_proto::v1;
+
+/// A worker is to sample the picture of a prompt under these rates, put it into the coordinator's store as a file, and say
+/// [`Drawn`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draw {
+    /// The search.
+    pub search_id: String,
+    /// Steps done.
+    pub step: u64,
+    /// Place of the prompt.
+    pub item: u32,
+    /// The 20 N rates.
+    pub rates: Vec<f32>,
+}
+
+/// What became of a picture to be sampled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    /// The search.
+    pub search_id: String,
+    /// Steps done.
+    pub step: u64,
+    /// Place of the prompt.
+    pub item: u32,
+    /// The SHA-256 of the PNG, 64 hexadecimal digits, or why there is none.
+    pub result: Result<String, String>,
+}
+
+/// A picture that was sampled, or that could not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SamplePicture {
+    /// Steps done before it.
+    pub step: u64,
+    /// Place of its prompt.
+    pub item: u32,
+    /// What its initial noise was keyed by.
+    pub seed: u64,
+    /// The SHA-256 of the PNG, 64 hexadecimal digits, or why there is none.
+    pub result: Result<String, String>,
+}
 
 impl From<&Options> for v1::SamplingOptions {
     fn from(options: &Options) -> Self {
