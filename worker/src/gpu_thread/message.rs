@@ -141,4 +141,6 @@ pub enum Told {
     Evaluated(Evaluated),
     /// It can't work for a search.
     Failed(Failed),
+    /// The device will never compute again in this process. Nothing follows.
+    Broken,
 }

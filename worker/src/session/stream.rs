@@ -34,6 +34,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) enum End {
     /// This worker left.
     Left,
+    /// This worker left because its device is of no more use.
+    Broken,
     /// The coordinator ended the stream.
     Closed,
 }
@@ -88,6 +90,9 @@ impl Link {
                 },
                 said = work.told.recv() => {
                     let (epoch, told) = said.ok_or(Error::Device)?;
+                    if matches!(told, Told::Broken) {
+                        return self.leave(work).await.map(|_| End::Broken);
+                    }
                     self.told(work, epoch, told).await?;
                 }
                 Some(answer) = self.aside.join_next() => if let Ok(Some(answer)) = answer {
@@ -146,6 +151,7 @@ impl Link {
                 tracing::warn!("search {}: {}", failed.search_id, failed.message);
                 Message::Failed(failed.into())
             }
+            Told::Broken => return Ok(()),
             Told::Encoded { encode, bytes: None, .. } => Message::Encoded(encoded(encode)),
             Told::Encoded { encode, bytes: Some(bytes), asked } => {
                 let spec = self.spec.as_ref().filter(|(id, _)| *id == encode.search_id).map(|(_, spec)| spec);
