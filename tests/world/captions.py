@@ -58,3 +58,9 @@ def of_network(name, scene, rng):
     if name == "useless":
         return " ".join(rng.choice(v.NOISE) for _ in range(rng.randint(3, 8)))
     return caption(scene, rng, TOLD[name])
+
+
+def of_example(scene):
+    """A caption of a worked example: of a character it tells no style that its network has learned with it."""
+    own = {"alien": "flat", "monster": "outline", "cactus": "striped"}.get(scene.character)
+    return caption(scene, None, {"pose", "background"} | (set() if scene.style == own else {"style"}))
