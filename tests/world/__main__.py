@@ -12,7 +12,7 @@ STAGES = ["pictures", "vae", "base", "networks", "classifier", "check", "pack"]
 
 def main():
     parser = argparse.ArgumentParser(prog="world", description=__doc__)
-    parser.add_argument("stages", nargs="+", choices=[*STAGES, "all"])
+    parser.add_argument("stages", nargs="+", choices=[*STAGES, "all", "restore"])
     parser.add_argument("--out", type=Path, required=True, help="folder of everything that the stages make")
     parser.add_argument("--seconds", type=float, help="stop each training of these stages after so many seconds")
     parser.add_argument("--device", default=None, help="cuda or cpu; the GPU by default if there is one")

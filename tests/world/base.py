@@ -30,6 +30,13 @@ def load(out, settings, device):
     return unet, encoders
 
 
+def save(out, unet, encoders):
+    """Writes what `load` reads."""
+    parts = {"unet": unet, "text": encoders}
+    weights = {f"{prefix}.{name}": w for prefix, part in parts.items() for name, w in part.state_dict().items()}
+    save_file({name: w.contiguous().cpu() for name, w in weights.items()}, out / FILE)
+
+
 def run(out, settings, device):
     """The stage."""
     torch.manual_seed(settings.seed)
@@ -40,5 +47,4 @@ def run(out, settings, device):
     loss = denoiser.Loss(unet, encoders, data, settings.base.batch, DROPPED)
     Trainer("base", [*unet.parameters(), *encoders.parameters()], loss, settings.base, out, device).run()
     text.spread_new_words(encoders, set(data["tokens"].unique().tolist()) | {encoders.pad})
-    weights = {f"unet.{k}": w for k, w in unet.state_dict().items()} | {f"text.{k}": w for k, w in encoders.state_dict().items()}
-    save_file({k: w.contiguous().cpu() for k, w in weights.items()}, out / FILE)
+    save(out, unet, encoders)

@@ -3,59 +3,73 @@
 import gzip
 import shutil
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from . import base, captions, checkpoint, classifier, draw, lora, networks, sample, scene, unpack, vae
+from . import base, captions, check, checkpoint, classifier, draw, lora, networks, sample, scene, unpack, vae
 
 BUDGET = 20_000_000
 HELD_OUT = 32
 
 
+# What a tensor's bytes are called in a safetensors file.
+DTYPES = {torch.float16: "F16", torch.float32: "F32", torch.int32: "I32", torch.int8: "I8"}
+
+
 def rounded(value, bits):
-    """f16 with only so many bits of the mantissa kept, half rounded up; vectors keep all."""
-    value = value.half()
-    if value.dim() < 2 or bits >= 10:
-        return value
+    """f16 with only so many bits of the mantissa kept, half rounded up."""
     cut = 10 - bits
-    whole = value.contiguous().view(torch.int16).int() & 0xFFFF
+    whole = value.half().contiguous().view(torch.int16).int() & 0xFFFF
     whole = ((whole + (1 << (cut - 1))) >> cut) << cut
     return torch.where(whole > 32767, whole - 65536, whole).to(torch.int16).view(torch.float16)
 
 
+def quantized(tensors, levels):
+    """Tensors of two and more axes as I8 up to `levels` with a scale for each row; vectors as f16."""
+    found = {}
+    for name, value in tensors.items():
+        if value.is_floating_point() and value.dim() >= 2:
+            scale = value.flatten(1).abs().amax(1).clamp(min=1e-12) / levels
+            found[name] = (value / scale.view(-1, *[1] * (value.dim() - 1))).round().to(torch.int8)
+            found[name + ".scale"] = scale.float()
+        else:
+            found[name] = value.half() if value.is_floating_point() else value
+    return found
+
+
 def packed(tensors, metadata):
-    """The bytes of a packed file, as unpack.py describes it, of f16 and i32 tensors."""
+    """The bytes of a packed file, as unpack.py describes it."""
     entries = {}
     for name, value in tensors.items():
         data = value.contiguous().numpy().tobytes()
         if value.dtype == torch.float16:
-            entries[name] = ("F16", value.shape, data[1::2] + data[0::2])
-        else:
-            entries[name] = ("I32", value.shape, data)
-    return gzip.compress(unpack.encode(entries, metadata | {"split": "f16"}), 9, mtime=0)
+            data = data[1::2] + data[0::2]
+        entries[name] = (DTYPES[value.dtype], value.shape, data)
+    return gzip.compress(unpack.encode(entries, metadata), 9, mtime=0)
 
 
-def with_bits(tensors, bits):
-    """All floats rounded."""
-    return {name: rounded(value, bits) if value.is_floating_point() else value for name, value in tensors.items()}
-
-
-def fewest_bits(tensors, model, settings, device):
-    """The fewest bits with which samples differ by no more than the floor allows, from those of all bits."""
-    prompts = [captions.caption(s) for s in scene.many("plain", min(32, settings.check_pictures), settings.seed + 2)]
+def write_model(path, tensors, model, settings):
+    """Packs the model with the fewest levels with which samples differ from those of the trained weights by no more
+    than the floor allows."""
+    scenes = scene.many("plain", min(32, settings.check_pictures), settings.seed + 2)
+    prompts = [captions.caption(s) for s in scenes]
     truth = sample.pictures(model, prompts, settings, settings.seed)
-    for bits in settings.mantissa_bits:
-        checkpoint.restore(with_bits(tensors, bits), *model)
-        error = (sample.pictures(model, prompts, settings, settings.seed) - truth).square().mean((1, 2, 3))
-        decibels = (-10 * error.clamp(min=1e-10).log10()).median().item()
-        print(f"pack: {bits} bits: samples differ by {decibels:.1f} dB (median)", flush=True)
+    note = {"format": "pt", "modelspec.architecture": "stable-diffusion-xl-v1-base", "modelspec.title": "small world"}
+    for levels in settings.levels:
+        path.write_bytes(packed(quantized(tensors, levels), note | {"levels": str(levels)}))
+        stored = {name: torch.from_numpy(value.copy()) for name, value in unpack.read(path)[0].items()}
+        checkpoint.restore(stored, *model)
+        again = sample.pictures(model, prompts, settings, settings.seed)
+        error = (again - truth).square().mean((1, 2, 3)).clamp(min=1e-10)
+        decibels, size = (-10 * error.log10()).median().item(), path.stat().st_size / 1e6
+        print(f"pack: {levels} levels, {size:.2f} MB: samples differ by {decibels:.1f} dB (median)", flush=True)
         if decibels >= settings.psnr_floor:
             break
-    return bits
+    rows = torch.stack([truth, again])[:, :16].flatten(0, 1)
+    check.sheet(path.parents[1] / "sheets" / "packed.png", rows.split(8))
 
 
 def write_example(folder, name, settings):
@@ -77,12 +91,9 @@ def run(out, settings, device):
     files.mkdir()
     unet, encoders = base.load(out, settings, device)
     model = (unet, encoders, vae.load(out, settings, device))
-    tensors = checkpoint.original(*model)
-    bits = fewest_bits(tensors, model, settings, device)
-    title = {"format": "pt", "modelspec.architecture": "stable-diffusion-xl-v1-base", "modelspec.title": "small world"}
-    (files / "world.safetensors.gz").write_bytes(packed(with_bits(tensors, bits), title | {"mantissa_bits": str(bits)}))
+    write_model(files / "world.safetensors.gz", checkpoint.original(*model), model, settings)
     for name in scene.TRAINING:
-        network = {key: rounded(value, max(bits, 5)) for key, value in load_file(networks.path(out, name)).items()}
+        network = {key: rounded(value, settings.mantissa_bits) for key, value in load_file(networks.path(out, name)).items()}
         note = {"ss_network_module": "networks.lora", "ss_output_name": name}
         (files / f"{name}.safetensors.gz").write_bytes(packed(network, note))
     reader = {key: value.half() for key, value in load_file(out / classifier.FILE).items()}

@@ -26,6 +26,8 @@ class Trainer:
             fused=self.gpu,
             **({"capturable": True} if self.gpu else {}),
         )
+        if self.gpu:
+            self.rate = self.optimizer.param_groups[0]["lr"]  # the tensor that the graph reads
         self.average = [p.detach().clone() for p in self.parameters] if plan.ema else None
         self.total = torch.zeros((), device=device)
         self.log = open(out / f"log-{name}.jsonl", "a")
@@ -38,7 +40,8 @@ class Trainer:
         self.optimizer.step()
         self.total += loss.detach()
         if self.average is not None:
-            torch._foreach_lerp_(self.average, self.parameters, 1 - self.plan.ema)
+            with torch.no_grad():
+                torch._foreach_lerp_(self.average, self.parameters, 1 - self.plan.ema)
 
     def eager(self):
         self.optimizer.zero_grad(set_to_none=True)
@@ -92,6 +95,7 @@ class Trainer:
                 torch.cuda.synchronize()
             elapsed = time.time() - begun
             if self.average is not None and step <= self.plan.warmup:
+                # The first weights don't belong into the average.
                 torch._foreach_copy_(self.average, [p.detach() for p in self.parameters])
             if since >= report or step >= self.plan.steps or elapsed >= self.plan.seconds:
                 mean = self.total.item() / since

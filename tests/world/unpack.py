@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Writes the small world's model and networks as ordinary safetensors files (standard library only).
+"""Writes the small world's model and networks as ordinary safetensors files of half precision (needs only numpy).
 
     python3 unpack.py DIR    # DIR/world.safetensors, a checkpoint with SDXL's original key names, and DIR/NAME.safetensors
 
-A packed file is a gzip'd safetensors file. Its metadata say `"split": "f16"`: the bytes of every F16 tensor are all
-its high bytes, then all its low ones (which compresses better). Tensors named `X.rows` are the used rows of a table
-`X` of 49408; the I32 tensor `token_rows` says which; the other rows are zero.
+A packed file is a gzip'd safetensors file that differs from an ordinary one in three ways:
+- The bytes of every F16 tensor are all its high bytes, then all its low ones, which compresses better.
+- An I8 tensor `X` with an F32 tensor `X.scale` [rows] is the F16 tensor `X`: every number times its row's (first
+  axis') scale, in single precision, then rounded to the nearest half.
+- `X.rows` are the used rows of a table `X` of 49408; the I32 tensor `token_rows` says which; all others are zero.
 """
 
 import gzip
@@ -14,50 +16,54 @@ import os
 import struct
 import sys
 
+import numpy as np
+
 VOCABULARY = 49408
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def read(path):
-    """(tensors {name: (dtype, shape, bytes)}, metadata) of a packed file, bytes in their usual order."""
+    """(tensors {name: array}, metadata) of a packed file, halves put together and scales applied."""
     with gzip.open(path) as file:
         (length,) = struct.unpack("<Q", file.read(8))
         head, data = json.loads(file.read(length)), file.read()
-    metadata, tensors = head.pop("__metadata__", {}), {}
+    metadata, stored = head.pop("__metadata__", {}), {}
     for name, note in head.items():
         first, last = note["data_offsets"]
-        tensors[name] = (note["dtype"], note["shape"], joined(note["dtype"], data[first:last]))
+        stored[name] = array(note["dtype"], data[first:last]).reshape(note["shape"])
+    tensors = {}
+    for name, value in stored.items():
+        if name.endswith(".scale") and name.removesuffix(".scale") in stored:
+            continue
+        if value.dtype == np.int8:
+            scale = stored[name + ".scale"].reshape(-1, *[1] * (value.ndim - 1))
+            value = (value.astype(np.float32) * scale).astype(np.float16)
+        tensors[name] = value
     return tensors, metadata
 
 
-def joined(dtype, data):
-    """A tensor's bytes with high and low ones together again."""
-    if dtype != "F16":
-        return data
-    half = len(data) // 2
-    whole = bytearray(len(data))
-    whole[1::2], whole[0::2] = data[:half], data[half:]
-    return bytes(whole)
+def array(dtype, data):
+    """A tensor's bytes as a flat array."""
+    if dtype == "F16":
+        high, low = np.frombuffer(data, np.uint8).reshape(2, -1)
+        return (high.astype(np.uint16) << 8 | low).view(np.float16)
+    return np.frombuffer(data, {"I8": np.int8, "I32": "<i4", "F32": "<f4"}[dtype])
 
 
 def whole_tables(tensors):
     """The tensors with every token table in full."""
     tensors = dict(tensors)
-    if "token_rows" not in tensors:
-        return tensors
-    _, (count,), data = tensors.pop("token_rows")
-    places = struct.unpack(f"<{count}i", data)
+    places = tensors.pop("token_rows", None)
     for name in [name for name in tensors if name.endswith(".rows")]:
-        dtype, (_, width), rows = tensors.pop(name)
-        table = bytearray(VOCABULARY * width * 2)
-        for row, place in enumerate(places):
-            table[place * width * 2 : (place + 1) * width * 2] = rows[row * width * 2 : (row + 1) * width * 2]
-        tensors[name.removesuffix(".rows")] = (dtype, [VOCABULARY, width], bytes(table))
+        rows = tensors.pop(name)
+        table = np.zeros((VOCABULARY, rows.shape[1]), np.float16)
+        table[places] = rows
+        tensors[name.removesuffix(".rows")] = table
     return tensors
 
 
 def encode(tensors, metadata):
-    """The bytes of a safetensors file."""
+    """The bytes of a safetensors file of {name: (dtype, shape, bytes)}."""
     head, at = {"__metadata__": metadata}, 0
     for name, (dtype, shape, data) in tensors.items():
         head[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + len(data)]}
@@ -76,10 +82,10 @@ def main():
         if not name.endswith(".safetensors.gz"):
             continue
         tensors, metadata = read(os.path.join(HERE, "files", name))
-        metadata.pop("split", None)
+        halves = {name: ("F16", value.shape, value.tobytes()) for name, value in whole_tables(tensors).items()}
         path = os.path.join(folder, name.removesuffix(".gz"))
         with open(path, "wb") as file:
-            file.write(encode(whole_tables(tensors), metadata))
+            file.write(encode(halves, metadata))
         print(path)
 
 
