@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import settings as settings_file
 
-STAGES = ["pictures", "vae", "base", "networks", "classifier", "check", "pack"]
+STAGES = ["pictures", "vae", "base", "model", "networks", "classifier", "check", "pack"]
 
 
 def main():
