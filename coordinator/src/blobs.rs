@@ -181,6 +181,12 @@ impl Blobs {
         Reader::open(Arc::clone(&self.inner), key, offset).await
     }
 
+    /// Those that had lain there for a week when the folder was opened. Only the first call is told.
+    #[must_use]
+    pub fn take_old(&self) -> Vec<BlobKey> {
+        std::mem::take(&mut self.inner.state().old)
+    }
+
     /// Makes complete blobs unknown, at once; [`Removal::finish`] then deletes them. Until then they can't be put.
     #[must_use]
     pub fn remove(&self, keys: Vec<BlobKey>) -> Removal {
@@ -201,17 +207,19 @@ impl Removal {
     /// # Errors
     /// [`Error::Stopped`].
     pub async fn finish(self) -> Result<(), Error> {
+        let inner = Arc::clone(&self.inner);
+        inner.work(move || self.finish_here()).await
+    }
+
+    /// As [`Self::finish`], on the caller's thread.
+    pub fn finish_here(self) {
         let Self { inner, keys } = self;
-        let worker = Arc::clone(&inner);
-        let work = move || {
-            for key in keys {
-                let path = worker.folder.path(&key);
-                if let Err(error) = std::fs::remove_file(&path) {
-                    tracing::warn!(path = %path.display(), %error, "a blob that nobody needs was not deleted");
-                }
-                worker.state().removing.remove(&key);
+        for key in keys {
+            let path = inner.folder.path(&key);
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "a blob that nobody needs was not deleted");
             }
-        };
-        inner.work(work).await
+            inner.state().removing.remove(&key);
+        }
     }
 }

@@ -70,6 +70,7 @@ impl Service {
     /// When the store can't be read, or holds a search that makes no sense.
     pub fn new(mut store: Store, blobs: Blobs, settings: Settings) -> Result<(Self, Handle, Thread), Error> {
         let catalog = Catalog::load(&mut store, &blobs, &settings)?;
+        create::remove_unneeded(&store, &blobs)?;
         let (store, thread) = if settings.inline_store { store.inline() } else { store.spawn()? };
         let (sender, calls) = mpsc::channel(CALLS);
         let (says, done) = mpsc::unbounded_channel();

@@ -4,7 +4,10 @@ use crate::engine::burn::{BurnEngine, Tuning};
 use crate::engine::{EngineOptions, Error, GradientEngine};
 use crate::source::Source;
 use burn::backend::Flex;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 use std::fmt;
+use std::panic::catch_unwind;
 use std::str::FromStr;
 
 /// Where a model is computed.
@@ -108,10 +111,37 @@ fn cuda(index: usize, source: Source, options: EngineOptions) -> Result<Box<dyn 
     Ok(Box::new(BurnEngine::<Cuda>::load(source, device, format!("cuda:{index}"), options, Tuning::GPU)?))
 }
 
+/// Whether it still computes: after some failures a GPU's context, or burn's runtime on it, never does again in this
+/// process.
+pub fn works(device: Device) -> bool {
+    catch_unwind(|| match device {
+        Device::Cpu => adds::<Flex>(&Default::default()),
+        Device::Cuda(index) => adds_on_cuda(index),
+    })
+    .unwrap_or(false)
+}
+
+/// Whether it knows that two and two are four.
+fn adds<B: Backend>(device: &B::Device) -> bool {
+    let two = Tensor::<B, 1>::full([64], 2.0, device);
+    let sums = (two.clone() + two).into_data().to_vec::<f32>();
+    sums.is_ok_and(|sums| sums.len() == 64 && sums.iter().all(|sum| *sum == 4.0))
+}
+
+#[cfg(feature = "cuda")]
+fn adds_on_cuda(index: usize) -> bool {
+    use burn::backend::cuda::{Cuda, CudaDevice};
+    adds::<Cuda>(&CudaDevice::new(index))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn adds_on_cuda(_: usize) -> bool {
+    false
+}
+
 #[cfg(feature = "cuda")]
 fn free_cuda(index: usize) {
     use burn::backend::cuda::{Cuda, CudaDevice};
-    use burn::tensor::backend::Backend;
     <Cuda as Backend>::memory_cleanup(&CudaDevice::new(index));
 }
 
@@ -167,6 +197,12 @@ mod driver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_processor_works_and_a_gpu_that_is_not_there_does_not() {
+        assert!(works(Device::Cpu));
+        assert!(!works(Device::Cuda(99)));
+    }
 
     #[test]
     fn devices_are_read_and_printed_alike() {

@@ -104,5 +104,7 @@ pub fn picture(
     goes_on: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Option<RgbImage>, Error> {
     let Some(latents) = latents(engine, task, rates, goes_on)? else { return Ok(None) };
+    // What the UNet leaves is memory that the VAE may need.
+    engine.free_memory();
     Ok(Some(from_pixels(&decode(engine, &latents, task.latent)?)))
 }

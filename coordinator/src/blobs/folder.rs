@@ -13,8 +13,8 @@ use tempfile::TempDir;
 const DIGITS: usize = 64;
 /// Follows the name of what is not whole.
 const PART: &str = ".part";
-/// A part that nobody has gone on with for so long is deleted at the next start.
-const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// A part that nobody has gone on with for so long, or a blob as old that no search needs, is deleted at the next start.
+pub(super) const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A kind of blobs by its key.
 type Kind = fn(String) -> BlobKey;
@@ -91,9 +91,12 @@ fn read_file(entry: &DirEntry, of_kind: Kind, state: &mut State) -> Result<(), E
     }
     let key = of_kind(digits.to_owned());
     let age = metadata.modified().ok().and_then(|then| SystemTime::now().duration_since(then).ok());
-    let forgotten = matches!(key, BlobKey::Encoding(_)) || age.is_some_and(|age| age > FORGOTTEN);
-    if !complete && forgotten {
+    let old = age.is_some_and(|age| age > FORGOTTEN);
+    if !complete && (old || matches!(key, BlobKey::Encoding(_))) {
         return std::fs::remove_file(&path).map_err(failed);
+    }
+    if complete && old {
+        state.old.push(key.clone());
     }
     state.found(key, metadata.len(), complete);
     Ok(())

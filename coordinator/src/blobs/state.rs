@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) complete: HashMap<BlobKey, u64>,
     /// Bytes received of others.
     pub(super) parts: HashMap<BlobKey, u64>,
+    /// Of those that are complete, the ones that have lain there for long.
+    pub(super) old: Vec<BlobKey>,
     /// Being deleted.
     pub(super) removing: HashSet<BlobKey>,
     /// How often some were removed.

@@ -3,10 +3,12 @@
 use super::Error;
 use crate::blobs::Blobs;
 use crate::search::{Beginning, Search};
+use crate::store::Store;
 use lora_rates_common::convert::{self, BlobKey, CreateSearch};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::spec::{SearchSpec, hex};
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Bytes of a search's identifier: collisions are out of the question.
@@ -82,10 +84,29 @@ pub(super) fn missing(spec: &SearchSpec, blobs: &Blobs) -> Vec<(u32, bool)> {
     blobs.missing(spec.encodings().into_iter().filter_map(key))
 }
 
-/// All blobs that a search may need.
+/// All blobs that a search may need, but for its sample pictures, which the store knows.
 pub(super) fn blobs_of(spec: &SearchSpec) -> Vec<BlobKey> {
     let networks = spec.networks.iter().map(|network| BlobKey::File(network.sha256.clone()));
     let images = spec.images.iter().map(|image| BlobKey::File(image.sha256.clone()));
     let encoding = |(image, flip)| spec.encoding_key(image, flip).map(BlobKey::Encoding);
     networks.chain(images).chain(spec.encodings().into_iter().filter_map(encoding)).collect()
+}
+
+/// Removes blobs that have lain there for a week and that no search needs: of uploads whose search was never created.
+pub(super) fn remove_unneeded(store: &Store, blobs: &Blobs) -> Result<(), Error> {
+    let mut old: HashSet<BlobKey> = blobs.take_old().into_iter().collect();
+    if old.is_empty() {
+        return Ok(());
+    }
+    for stored in store.searches()? {
+        let pictures = store.pictures(&stored.id)?.into_iter().map(BlobKey::File);
+        for key in blobs_of(&store.spec(&stored.id)?).into_iter().chain(pictures) {
+            old.remove(&key);
+        }
+    }
+    if !old.is_empty() {
+        tracing::info!("removing {} blobs that no search needs", old.len());
+        blobs.remove(old.into_iter().collect()).finish_here();
+    }
+    Ok(())
 }

@@ -151,4 +151,6 @@ pub enum Told {
     },
     /// It can't work for a search.
     Failed(Failed),
+    /// The device will never compute again in this process. Nothing follows.
+    Broken,
 }

@@ -73,12 +73,17 @@ impl Owner {
             }
             let id = command.search_id().to_owned();
             panics::forget();
+            let mut suspect = false;
             // The device's libraries panic when a kernel fails: that ends the search here, not the worker.
             let told = match catch_unwind(AssertUnwindSafe(|| self.obey(epoch, command))) {
                 Ok(Ok(None)) => continue,
                 Ok(Ok(Some(told))) => told,
-                Ok(Err(error)) => self.failed(id, &self.words_of(&error)),
+                Ok(Err(error)) => {
+                    suspect = matches!(error, Error::Engine(engine::Error::Device(_)));
+                    self.failed(id, &self.words_of(&error))
+                }
                 Err(panic) => {
+                    suspect = true;
                     // Nothing on the device can be trusted after that.
                     self.model = None;
                     let error = engine::Error::of_device(panics::reason(panic.as_ref()));
@@ -86,6 +91,12 @@ impl Owner {
                 }
             };
             if self.outbox.blocking_send((epoch, told)).is_err() {
+                return;
+            }
+            // A worker that stayed would fail one search after the other.
+            if suspect && !device::works(self.device) {
+                // Nobody listens any more: then nobody needs to know.
+                let _ = self.outbox.blocking_send((epoch, Told::Broken));
                 return;
             }
         }

@@ -131,6 +131,8 @@ impl Running {
         };
         let device = model.device();
         let (engine, _) = model.engine()?;
+        // As much room as there is: when memory runs out, some devices never compute again.
+        engine.free_memory();
         let result = match caught(|| sampler::picture(&mut *engine, &task, &draw.rates, &mut goes_on)) {
             Ok(None) => return Ok(None),
             Ok(Some(picture)) => to_png(&picture).map_err(|error| error.to_string()),

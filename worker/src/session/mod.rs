@@ -95,6 +95,9 @@ pub enum Error {
     /// The device's thread ended.
     #[error("the device's thread has ended")]
     Device,
+    /// The device will never compute again in this process.
+    #[error("{0} does not compute any more since it failed: start this worker again")]
+    Broken(Device),
     /// The device's thread could not be started.
     #[error("can't start the device's thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -120,7 +123,9 @@ impl Error {
         match self {
             Self::Connect(error) => error.is_passing(),
             Self::Coordinator(_) => true,
-            Self::Refused(_) | Self::Models(_) | Self::Cache(_) | Self::Device | Self::Thread(_) => false,
+            Self::Refused(_) | Self::Models(_) | Self::Cache(_) | Self::Device | Self::Broken(_) | Self::Thread(_) => {
+                false
+            }
         }
     }
 }
@@ -153,6 +158,7 @@ pub async fn run_observed(
         joined.send_replace(false);
         let reason = match ended {
             Ok(End::Left) => return Ok(()),
+            Ok(End::Broken) => return Err(Error::Broken(options.device)),
             Ok(End::Closed) if matches!(options.coordinator, Coordinator::Channel(_)) => return Ok(()),
             Ok(End::Closed) => "it has ended the stream".to_owned(),
             Err(error) if !error.is_passing() || matches!(options.coordinator, Coordinator::Channel(_)) => {

@@ -37,6 +37,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) enum End {
     /// This worker left.
     Left,
+    /// This worker left because its device is of no more use.
+    Broken,
     /// The coordinator ended the stream.
     Closed,
 }
@@ -91,6 +93,9 @@ impl Link {
                 },
                 said = work.told.recv() => {
                     let (epoch, told) = said.ok_or(Error::Device)?;
+                    if matches!(told, Told::Broken) {
+                        return self.leave(work).await.map(|_| End::Broken);
+                    }
                     self.told(work, epoch, told).await?;
                 }
                 Some(answer) = self.aside.join_next() => if let Ok(Some(answer)) = answer {
@@ -153,6 +158,7 @@ impl Link {
                 self.aside.spawn(drawn(self.blobs.clone(), draw, result));
                 return Ok(());
             }
+            Told::Broken => return Ok(()),
             Told::Encoded { encode, bytes: None, .. } => Message::Encoded(encoded(encode)),
             Told::Encoded { encode, bytes: Some(bytes), asked } => {
                 let spec = self.spec.as_ref().filter(|(id, _)| *id == encode.search_id).map(|(_, spec)| spec);

@@ -1,8 +1,9 @@
 use super::fake::{Running, refused, start};
 use super::in_folder;
 use crate::Options;
+use crate::store::Store;
 use crate::testing::spec;
-use lora_rates_common::convert::BlobKey;
+use lora_rates_common::convert::{BlobKey, SamplePicture};
 use lora_rates_common::spec::{SearchSpec, hex};
 use lora_rates_proto::connect::{Access, connect};
 use lora_rates_proto::transfer::Blobs;
@@ -145,4 +146,63 @@ async fn blobs_have_limits() {
     assert_eq!(reason(start_of(11).await), (Code::ResourceExhausted, "BLOBS_FULL".into()));
     assert_eq!(reason(start_of(u64::MAX).await), (Code::ResourceExhausted, "BLOB_TOO_LARGE".into()));
     assert_eq!(reason(start_of(10).await), (Code::InvalidArgument, "WRONG_SIZE".into()));
+}
+
+#[tokio::test]
+async fn files_that_no_search_needs_are_removed_after_a_week_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let contents: [&[u8]; 4] = [b"network 1", b"network 2", b"picture", b"uploaded for nothing"];
+    let [.., old] = contents;
+    let young: &[u8] = b"uploaded just now";
+    let mut running = start(service(folder.path())).await;
+    let mut there = blobs(&running).await;
+    for content in contents.into_iter().chain([young]) {
+        there.put_bytes(&(&file_key(content)).into(), content).await.unwrap();
+    }
+    running.create("r", &of_files([contents[0], contents[1]], contents[2])).await;
+    running.stop().await;
+    let week = std::time::Duration::from_secs(8 * 24 * 60 * 60);
+    for content in contents {
+        let digits = file_key(content).digits().to_owned();
+        let path = folder.path().join("blobs/files").join(&digits[..2]).join(&digits);
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - week).unwrap();
+    }
+    let running = start(service(folder.path())).await;
+    let mut there = blobs(&running).await;
+    for content in contents.into_iter().chain([young]) {
+        assert_eq!(has(&mut there, &file_key(content)).await, content != old);
+    }
+    // What was removed can be sent again.
+    there.put_bytes(&(&file_key(old)).into(), old).await.unwrap();
+}
+
+#[tokio::test]
+async fn sample_pictures_stay_as_long_as_their_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let contents: [&[u8]; 3] = [b"network 1", b"network 2", b"picture"];
+    let sampled: &[u8] = b"sample picture";
+    let mut running = start(service(folder.path())).await;
+    let mut there = blobs(&running).await;
+    for content in contents.into_iter().chain([sampled]) {
+        there.put_bytes(&(&file_key(content)).into(), content).await.unwrap();
+    }
+    let id = running.create("r", &of_files([contents[0], contents[1]], contents[2])).await;
+    running.client.cancel_search(CancelSearchRequest { search_id: id.clone() }).await.unwrap();
+    running.stop().await;
+    let digits = file_key(sampled).digits().to_owned();
+    let path = folder.path().join("blobs/files").join(&digits[..2]).join(&digits);
+    let week = std::time::Duration::from_secs(8 * 24 * 60 * 60);
+    let file = std::fs::File::options().append(true).open(path).unwrap();
+    file.set_modified(std::time::SystemTime::now() - week).unwrap();
+    let picture = SamplePicture { step: 0, item: 0, seed: 1, result: Ok(digits) };
+    Store::open(folder.path()).unwrap().add_pictures(&id, &[picture]).unwrap();
+
+    let mut running = start(service(folder.path())).await;
+    let mut there = blobs(&running).await;
+    assert!(has(&mut there, &file_key(sampled)).await);
+    running.client.delete_search(DeleteSearchRequest { search_id: id }).await.unwrap();
+    for content in contents.into_iter().chain([sampled]) {
+        assert!(!has(&mut there, &file_key(content)).await);
+    }
 }
