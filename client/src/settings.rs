@@ -116,5 +116,6 @@ fn default_options() -> SearchOptions {
         validation_split: 0.0,
         validate_every_n_steps: 0,
         early_stop: 0,
+        validation_samples_per_image: 0,
     }
 }

@@ -187,3 +187,36 @@ fn a_search_that_gets_worse_on_held_out_pictures_ends_early_and_keeps_the_best()
     assert!(said.contains("held out for validation, 1: ") && said.contains("stopped early"), "{said}");
     assert!(printed.contains(&format!("best, after step {best}")) && printed.contains("all rates 0.5"), "{printed}");
 }
+
+#[test]
+fn pictures_of_a_folder_of_their_own_are_measured_and_not_trained_on() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("held")).unwrap();
+    for (name, shade) in [("a", 40), ("b", 200)] {
+        image::RgbImage::from_pixel(64, 64, [shade, 90, 70].into())
+            .save(bench.path(&format!("held/{name}.png")))
+            .unwrap();
+        fs::write(bench.path(&format!("held/{name}.txt")), "a shade").unwrap();
+    }
+    let options = ["--validation_data_dir", "held", "--validate_every_n_steps", "3", "--validation_samples_per_image"];
+    let output = succeed(bench.search(&[&options[..], &["6"]].concat()));
+    let report = bench.json("out/rates.json");
+    let images = report["images"].as_array().unwrap();
+    let held_out: Vec<_> = images.iter().filter(|image| image["held_out"] == true).collect();
+    assert_eq!((images.len(), held_out.len(), &held_out[0]["caption"]), (4, 2, &"a shade".into()));
+    let validations = report["validations"].as_array().unwrap();
+    assert_eq!((validations.len(), &validations[0]["samples"]), (2, &12.into()));
+    assert!(validations[0]["standard_error"].as_f64().unwrap() > 0.0);
+    let said = stderr(&output);
+    assert!(said.contains("2 pictures, 2 with repeats") && said.contains("held out for validation, 2: a.png, b.png"));
+
+    // What is trained on doesn't change.
+    succeed(bench.search(&["--output_name", "plain"]));
+    assert_eq!(bench.written("out/rates.safetensors"), bench.written("out/plain.safetensors"));
+
+    fs::copy(bench.path("pictures/1_someone/first.png"), bench.path("held/c.png")).unwrap();
+    let line = fail(bench.search(&[&options[..], &["6", "--output_name", "other"]].concat()), 1);
+    assert!(line.contains("held/c.png has the same content as"), "{line}");
+    let line = fail(bench.search(&["--validation_data_dir", "held", "--validation_split", "0.5"]), 2);
+    assert!(line.contains("--validation_split and --validation_data_dir exclude each other"), "{line}");
+}

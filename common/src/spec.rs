@@ -134,6 +134,9 @@ pub struct SearchOptions {
     /// Evaluations without improvement after which the search ends; 0 for never.
     #[serde(default, skip_serializing_if = "is_default")]
     pub early_stop: u32,
+    /// Timesteps at which each held-out picture is measured; 0 for as many as [`Validation`] finds fit.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub validation_samples_per_image: u32,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

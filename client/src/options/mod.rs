@@ -51,6 +51,10 @@ pub struct Options {
     /// Folder of pictures, or of folders named N_class: N repeats, and the caption of pictures that have none
     #[arg(long, value_name = "FOLDER", help_heading = "Data")]
     pub train_data_dir: Option<PathBuf>,
+    /// Folder of held-out pictures, in the same form: never trained on; the loss on them is measured. Repeats don't
+    /// count there
+    #[arg(long, value_name = "FOLDER", help_heading = "Validation")]
+    pub validation_data_dir: Option<PathBuf>,
     /// Extension of the caption files beside the pictures [default: .caption]
     #[arg(long, value_name = "EXT", help_heading = "Data")]
     pub caption_extension: Option<String>,
@@ -171,6 +175,9 @@ pub struct Options {
     /// Steps between two measurements on the held-out pictures [default: 100]
     #[arg(long, value_name = "N", help_heading = "Validation")]
     pub validate_every_n_steps: Option<u64>,
+    /// Timesteps at which each held-out picture is measured: more make error bars smaller [default: 4, more of few pictures]
+    #[arg(long, value_name = "N", help_heading = "Validation")]
+    pub validation_samples_per_image: Option<u32>,
     /// End the search after so many measurements in a row without a new best [default: never]
     #[arg(long, value_name = "N", help_heading = "Validation")]
     pub early_stop: Option<u32>,
@@ -215,7 +222,7 @@ impl Options {
             optimizer_type optimizer_args lr_scheduler lr_warmup_steps lr_scheduler_num_cycles lr_scheduler_power seed
             application_loss_weight penalize_dead_slots min_snr_gamma debiased_estimation_loss v_parameterization
             scale_v_pred_loss_like_noise_pred v_pred_like_loss noise_offset min_timestep max_timestep
-            validation_split validate_every_n_steps early_stop
+            validation_data_dir validation_split validate_every_n_steps validation_samples_per_image early_stop
             device mixed_precision gradient_checkpointing
             output_dir output_name name save_every_n_steps
         )

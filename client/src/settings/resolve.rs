@@ -10,6 +10,7 @@ use lora_rates_common::diffusion::{LossOptions, TIMESTEPS};
 use lora_rates_common::optimizer::AdamW;
 use lora_rates_common::schedule::{self, Schedule};
 use lora_rates_common::spec::{Precision, SearchOptions};
+use lora_rates_common::validation::MAX_SAMPLES_PER_IMAGE;
 use lora_rates_worker::device::Device;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -94,7 +95,7 @@ impl Settings {
             let (value, range) = (format!("{} devices", self.devices.len()), format!("at most {MAX_DEVICES}"));
             return Err(Error::Range { option: "device", value, range });
         }
-        validation(options)?;
+        validation(options, self.dataset.validation_data_dir.is_some())?;
         options.loss.validate()?;
         if self.max_train_epochs.is_none() {
             // With epochs the number of steps, and so the room for a warm-up, is known once the pictures are.
@@ -134,21 +135,30 @@ fn refuse_local(options: &Options) -> Result<(), Error> {
 }
 
 /// Checks what is said of held-out pictures.
-fn validation(options: &SearchOptions) -> Result<(), Error> {
+fn validation(options: &SearchOptions, of_their_own: bool) -> Result<(), Error> {
     let split = options.validation_split;
     if !(0.0..1.0).contains(&split) {
         let range = "from 0 to below 1: the part of the pictures that is held out".to_owned();
         return Err(Error::Range { option: "validation_split", value: split.to_string(), range });
     }
-    let needs =
-        [("validate_every_n_steps", options.validate_every_n_steps > 0), ("early_stop", options.early_stop > 0)];
-    if let Some((option, _)) = needs.into_iter().find(|(_, given)| *given && split == 0.0) {
-        let what = "without held-out pictures there is nothing to measure; give a part such as 0.2";
+    if of_their_own && split > 0.0 {
+        return Err(Error::Conflict("validation_split", "validation_data_dir"));
+    }
+    let held_out = of_their_own || split > 0.0;
+    let needs = [
+        ("validate_every_n_steps", options.validate_every_n_steps > 0),
+        ("validation_samples_per_image", options.validation_samples_per_image > 0),
+        ("early_stop", options.early_stop > 0),
+    ];
+    if let Some((option, _)) = needs.into_iter().find(|(_, given)| *given && !held_out) {
+        let what = "without held-out pictures there is nothing to measure; give a part such as 0.2, or \
+                    --validation_data_dir";
         return Err(Error::Needs { option, needed: "validation_split", what });
     }
-    if split > 0.0 {
+    if held_out {
         within("validate_every_n_steps", options.validate_every_n_steps, 1..=MAX_STEPS)?;
     }
+    within("validation_samples_per_image", options.validation_samples_per_image, 0..=MAX_SAMPLES_PER_IMAGE)?;
     Ok(())
 }
 
@@ -179,6 +189,7 @@ fn dataset(options: &Options, default: DatasetOptions) -> Result<DatasetOptions,
     let buckets = default.buckets;
     Ok(DatasetOptions {
         train_data_dir: required("train_data_dir", options, "give a folder of pictures")?,
+        validation_data_dir: options.validation_data_dir.clone(),
         caption_extension: options.caption_extension.clone().unwrap_or(default.caption_extension),
         buckets: BucketOptions {
             resolution: options.resolution.map_or(buckets.resolution, |size| (size.width, size.height)),
@@ -229,10 +240,15 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
         validate_every_n_steps: match options.validate_every_n_steps {
             // A 0 that was asked for is refused, not replaced.
             Some(every) => every,
-            None if options.validation_split.is_some_and(|split| split > 0.0) => VALIDATE_EVERY,
+            None if options.validation_data_dir.is_some()
+                || options.validation_split.is_some_and(|split| split > 0.0) =>
+            {
+                VALIDATE_EVERY
+            }
             None => 0,
         },
         early_stop: options.early_stop.unwrap_or_default(),
+        validation_samples_per_image: options.validation_samples_per_image.unwrap_or_default(),
     })
 }
 

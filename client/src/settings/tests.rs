@@ -93,6 +93,12 @@ fn held_out_pictures_are_measured_every_hundred_steps_unless_told() {
     assert_eq!(resolve(least()).validate_every_n_steps, 0);
     let message = refusal(|o| o.validate_every_n_steps = Some(10));
     assert!(message.contains("--validate_every_n_steps needs --validation_split"), "{message}");
+    assert!(refusal(|o| o.validation_samples_per_image = Some(1)).contains("needs --validation_split"));
+    let own = Options { validation_data_dir: Some("held".into()), ..least() };
+    let own = Settings::resolve(&own, Existing::Refuse).unwrap();
+    assert_eq!((own.options.validate_every_n_steps, own.options.validation_split), (100, 0.0));
+    let both = |o: &mut Options| (o.validation_data_dir, o.validation_split) = (Some("held".into()), Some(0.5));
+    assert!(refusal(both).contains("--validation_split and --validation_data_dir exclude each other"));
     assert!(refusal(|o| o.early_stop = Some(1)).contains("--early_stop needs --validation_split"));
     for split in [1.0, -0.1, f64::NAN] {
         assert!(refusal(|o| o.validation_split = Some(split)).contains("--validation_split is"));

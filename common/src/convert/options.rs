@@ -36,6 +36,7 @@ impl From<&SearchOptions> for v1::SearchOptions {
             validation_split: options.validation_split,
             validate_every_n_steps: options.validate_every_n_steps,
             early_stop: options.early_stop,
+            validation_samples_per_image: options.validation_samples_per_image,
         }
     }
 }
@@ -79,6 +80,7 @@ impl TryFrom<v1::SearchOptions> for SearchOptions {
                 0..=MAX_STEPS,
             )?,
             early_stop: options.early_stop,
+            validation_samples_per_image: options.validation_samples_per_image,
         })
     }
 }

@@ -33,6 +33,7 @@ fn image(repeats: u32, bucket: (u32, u32)) -> Image {
         repeats,
         loss_weight: 0.3,
         fit: Fit { bucket, resized: (bucket.0 + 7, bucket.1 + 9), cut: (3, 4), crop: (5, -6), crop_flipped: (7, -8) },
+        held_out: false,
     }
 }
 
@@ -72,6 +73,7 @@ fn options() -> SearchOptions {
         validation_split: 0.25,
         validate_every_n_steps: 5,
         early_stop: 3,
+        validation_samples_per_image: 6,
     }
 }
 

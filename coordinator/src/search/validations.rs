@@ -6,7 +6,7 @@ use lora_rates_common::convert::{Baseline, Validation};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::plan::Microbatch;
 use lora_rates_common::spec::SearchSpec;
-use lora_rates_common::validation::{self, BASELINES};
+use lora_rates_common::validation::{self, BASELINES, Losses};
 use std::sync::Arc;
 
 /// The evaluations of a search, past and to come.
@@ -59,12 +59,12 @@ impl Validations {
         let mut means = Vec::new();
         let mut samples = 0;
         for of_variant in results.chunks(evaluation.microbatches.len().max(1)) {
-            let losses: Vec<f64> = of_variant.iter().flat_map(|losses| losses.iter().copied()).collect();
-            let mean = validation::mean(&losses);
+            let losses = Losses::new(&evaluation.microbatches, of_variant.iter().copied().flatten());
+            let mean = losses.mean();
             if let Some(value) = [mean.0, mean.1].into_iter().find(|value| !value.is_finite()) {
                 return Err(Error::Diverged { what: "the held-out loss", value, step: state.step });
             }
-            samples = losses.len();
+            samples = losses.samples();
             means.push(mean);
         }
         let (loss, standard_error) = means.first().copied().unwrap_or_default();
