@@ -28,6 +28,7 @@ fn spec() -> SearchSpec {
         repeats: 1,
         loss_weight: 1.0,
         fit: Buckets::new(&BucketOptions::default()).unwrap().fit(64, 64),
+        held_out: false,
     };
     SearchSpec {
         model: ModelRef { path: "/model".into(), vae: None, digest: "ef".repeat(32) },
