@@ -4,7 +4,7 @@ use crate::block::BLOCKS;
 use crate::dataset::{self, Image};
 use crate::diffusion::{self, LossOptions};
 use crate::optimizer::{self, AdamW, INITIAL_RATE};
-use crate::plan::{self, Plan, PlanImage, PlanOptions};
+use crate::plan::{self, NoiseSampling, Plan, PlanImage, PlanOptions, TimestepSampling};
 use crate::schedule::{self, Schedule};
 use crate::tokenizer::TokenLength;
 use crate::validation::{self, Validation};
@@ -137,6 +137,12 @@ pub struct SearchOptions {
     /// Timesteps at which each held-out picture is measured; 0 for as many as [`Validation`] finds fit.
     #[serde(default, skip_serializing_if = "is_default")]
     pub validation_samples_per_image: u32,
+    /// How the timesteps of a step are drawn.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timestep_sampling: TimestepSampling,
+    /// How noise is drawn.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub noise_sampling: NoiseSampling,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -291,6 +297,8 @@ impl SearchOptions {
             flip_aug: self.flip_aug,
             min_timestep: self.min_timestep,
             max_timestep: self.max_timestep,
+            timestep_sampling: self.timestep_sampling,
+            noise_sampling: self.noise_sampling,
         }
     }
 }

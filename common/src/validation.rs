@@ -111,7 +111,7 @@ impl Validation {
             let Some(bucket) = spec.images.get(image as usize).map(|image| image.fit.bucket) else { continue };
             let noise_key = Key { seed: options.seed, step: STEP, sample: u64::from(image) << 32 | u64::from(repeat) };
             let timestep = timestep(noise_key, repeat, draws, options.min_timestep, options.max_timestep);
-            let sample = PlanSample { image, repeat, flip: false, timestep, noise_key };
+            let sample = PlanSample { image, repeat, flip: false, timestep, noise_key, negated: false };
             buckets.entry(bucket).or_default().push(sample);
         }
         let size = options.train_batch_size.max(1) as usize;

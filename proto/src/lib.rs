@@ -13,7 +13,7 @@ pub mod v1 {
 }
 
 /// Version of the worker protocol that [`v1::Hello`] states.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The protocol as an encoded `FileDescriptorSet`, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lorarates.v1.bin"));

@@ -79,6 +79,8 @@ impl Size {
             validate_every_n_steps: self.validate_every,
             early_stop: 0,
             validation_samples_per_image: 0,
+            timestep_sampling: Default::default(),
+            noise_sampling: Default::default(),
         }
     }
 }

@@ -13,10 +13,11 @@ pub use config_file::{Error, read};
 pub use help::{EXAMPLES, SWEEP_EXAMPLES};
 pub use resolution::Resolution;
 
+use crate::failure::Failure;
 use lora_rates_common::schedule::LrScheduler;
 use lora_rates_common::tokenizer::TokenLength;
 use serde::{Deserialize, Deserializer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Makes one set of options of two: every field that the first leaves open is taken from the second.
 macro_rules! overlay {
@@ -169,6 +170,15 @@ pub struct Options {
     #[arg(long, value_name = "T", help_heading = "Loss")]
     pub max_timestep: Option<u32>,
 
+    /// How the timesteps of a step are drawn: uniform (each for itself), or stratified (one of each part of the range) for
+    /// a steadier gradient [default: uniform]
+    #[arg(long, value_name = "NAME", help_heading = "Loss")]
+    pub timestep_sampling: Option<String>,
+    /// How noise is drawn: independent, or antithetic (every second epoch repeats the one before it with the noise
+    /// negated and the timesteps mirrored) [default: independent]
+    #[arg(long, value_name = "NAME", help_heading = "Loss")]
+    pub noise_sampling: Option<String>,
+
     /// Hold out this part of the pictures, never train on them, and measure the loss on them, as in 0.2
     #[arg(long, value_name = "PART", help_heading = "Validation")]
     pub validation_split: Option<f64>,
@@ -221,12 +231,25 @@ impl Options {
             train_batch_size gradient_accumulation_steps max_train_steps max_train_epochs learning_rate
             optimizer_type optimizer_args lr_scheduler lr_warmup_steps lr_scheduler_num_cycles lr_scheduler_power seed
             application_loss_weight penalize_dead_slots min_snr_gamma debiased_estimation_loss v_parameterization
-            scale_v_pred_loss_like_noise_pred v_pred_like_loss noise_offset min_timestep max_timestep
+            scale_v_pred_loss_like_noise_pred v_pred_like_loss noise_offset min_timestep max_timestep timestep_sampling noise_sampling
             validation_data_dir validation_split validate_every_n_steps validation_samples_per_image early_stop
             device mixed_precision gradient_checkpointing
             output_dir output_name name save_every_n_steps
         )
     }
+}
+
+/// The options of a command line, and for what they leave open those of a file.
+///
+/// # Errors
+/// The file can't be read, or has what is no option.
+pub(crate) fn laid_over(options: Options, file: Option<&Path>) -> Result<Options, Failure> {
+    let file = file.map(read).transpose().map_err(|error| match error {
+        // A file that isn't there is like any other missing file.
+        Error::Read { .. } => Failure::Run(error.into()),
+        error => Failure::usage(error),
+    })?;
+    Ok(options.over(file.unwrap_or_default()))
 }
 
 /// A word, or a list of them.

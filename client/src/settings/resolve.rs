@@ -9,12 +9,13 @@ use lora_rates_common::dataset::buckets::{BucketOptions, Buckets};
 use lora_rates_common::diffusion::{LossOptions, TIMESTEPS};
 use lora_rates_common::optimizer::AdamW;
 use lora_rates_common::schedule::{self, Schedule};
-use lora_rates_common::spec::{Precision, SearchOptions};
+use lora_rates_common::spec::SearchOptions;
 use lora_rates_common::validation::MAX_SAMPLES_PER_IMAGE;
 use lora_rates_worker::device::Device;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Steps between two evaluations on held-out pictures, unless the user says.
 const VALIDATE_EVERY: u64 = 100;
@@ -230,7 +231,7 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
             lr_scheduler_num_cycles: options.lr_scheduler_num_cycles.unwrap_or(rate.lr_scheduler_num_cycles),
             lr_scheduler_power: options.lr_scheduler_power.unwrap_or(rate.lr_scheduler_power),
         },
-        mixed_precision: precision(options.mixed_precision.as_deref())?,
+        mixed_precision: named("mixed_precision", options.mixed_precision.as_deref())?,
         gradient_checkpointing: options.gradient_checkpointing.unwrap_or(default.gradient_checkpointing),
         cache_latents: options.cache_latents.unwrap_or(default.cache_latents),
         cache_dir: None,
@@ -249,6 +250,8 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
         },
         early_stop: options.early_stop.unwrap_or_default(),
         validation_samples_per_image: options.validation_samples_per_image.unwrap_or_default(),
+        timestep_sampling: named("timestep_sampling", options.timestep_sampling.as_deref())?,
+        noise_sampling: named("noise_sampling", options.noise_sampling.as_deref())?,
     })
 }
 
@@ -265,9 +268,10 @@ fn cache_dir(options: &Options, output_dir: &std::path::Path) -> Result<Option<P
     Ok(to_disk.then(|| options.cache_dir.clone().unwrap_or_else(|| output_dir.join("cache"))))
 }
 
-fn precision(given: Option<&str>) -> Result<Precision, Error> {
-    let Some(given) = given else { return Ok(Precision::default()) };
-    let (option, value) = ("mixed_precision", given.to_owned());
+/// One of an option's names; its default where none is given.
+fn named<T: FromStr<Err = String> + Default>(option: &'static str, given: Option<&str>) -> Result<T, Error> {
+    let Some(given) = given else { return Ok(T::default()) };
+    let value = given.to_owned();
     given.parse().map_err(|why| Error::Unsupported { option, value, why })
 }
 

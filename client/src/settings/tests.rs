@@ -75,6 +75,8 @@ fn numbers_out_of_range_name_their_option() {
 fn what_is_not_supported_is_refused_with_the_reason() {
     assert!(refusal(|o| o.mixed_precision = Some("fp16".into())).contains("exceed the range of fp16: use bf16"));
     assert!(refusal(|o| o.mixed_precision = Some("fp8".into())).contains("no (f32) or bf16"));
+    assert!(refusal(|o| o.timestep_sampling = Some("even".into())).contains("uniform or stratified"));
+    assert!(refusal(|o| o.noise_sampling = Some("none".into())).contains("independent or antithetic"));
     assert!(refusal(|o| o.network_module = Some("lycoris.kohya".into())).contains("networks.lora"));
     assert!(refusal(|o| o.optimizer_type = Some("Lion".into())).contains("AdamW"));
     assert!(refusal(|o| o.device = Some(vec!["tpu".into()])).contains("--device"));

@@ -7,6 +7,7 @@ use crate::dataset::buckets::Fit;
 use crate::diffusion::LossOptions;
 use crate::noise::Key;
 use crate::optimizer::AdamW;
+use crate::plan::{NoiseSampling, TimestepSampling};
 use crate::schedule::{LrScheduler, Options};
 use crate::spec::{ModelRef, NetworkRef, Precision, SearchOptions, SearchSpec};
 use crate::tokenizer::TokenLength;
@@ -74,6 +75,8 @@ fn options() -> SearchOptions {
         validate_every_n_steps: 5,
         early_stop: 3,
         validation_samples_per_image: 6,
+        timestep_sampling: TimestepSampling::Stratified,
+        noise_sampling: NoiseSampling::Antithetic,
     }
 }
 

@@ -89,7 +89,8 @@ mod tests {
     /// Two pictures, two timesteps each, in another order than theirs.
     fn losses() -> Losses {
         let key = Key { seed: 0, step: 0, sample: 0 };
-        let sample = |image, repeat| PlanSample { image, repeat, flip: false, timestep: 0, noise_key: key };
+        let sample =
+            |image, repeat| PlanSample { image, repeat, flip: false, timestep: 0, noise_key: key, negated: false };
         let batch = |samples: &[(u32, u32)]| Microbatch {
             bucket: (64, 64),
             samples: samples.iter().map(|(image, repeat)| sample(*image, *repeat)).collect(),

@@ -66,6 +66,8 @@ fn options() -> SearchOptions {
         validate_every_n_steps: 0,
         early_stop: 0,
         validation_samples_per_image: 0,
+        timestep_sampling: Default::default(),
+        noise_sampling: Default::default(),
     }
 }
 

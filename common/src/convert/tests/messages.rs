@@ -51,7 +51,14 @@ fn gradient() -> Gradient {
 }
 
 fn leased() -> Lease {
-    let sample = |image, sample| PlanSample { image, repeat: 1, flip: true, timestep: 999, noise_key: key(7, sample) };
+    let sample = |image, sample| PlanSample {
+        image,
+        repeat: 1,
+        flip: true,
+        timestep: 999,
+        noise_key: key(7, sample),
+        negated: true,
+    };
     let batch = Microbatch { bucket: (96, 64), samples: vec![sample(0, 8), sample(1, 1 << 32)] };
     Lease { search_id: "s".into(), step: 7, microbatch: 2, batch }
 }
