@@ -47,8 +47,11 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let options = options::laid_over(args.options, args.config_file.as_deref())?;
     let opened = open(options)?;
-    let pictures: Vec<(u32, bool)> =
-        (0..).zip(validation::held_out(&opened.spec)).filter(|(_, held_out)| *held_out).map(|(at, _)| (at, false)).collect();
+    let pictures: Vec<(u32, bool)> = (0..)
+        .zip(validation::held_out(&opened.spec))
+        .filter(|(_, held_out)| *held_out)
+        .map(|(at, _)| (at, false))
+        .collect();
     let lines = rate_lines::read(args.rates.as_deref(), opened.spec.live())?;
     let mut subject = opened.load(pictures)?;
     let planned = subject.spec.validation().map(|it| it.microbatches).unwrap_or_default();

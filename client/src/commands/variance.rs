@@ -66,16 +66,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let pictures = opened.spec.encodings();
     let mut subject = opened.load(pictures)?;
     let mut first: Option<Variance> = None;
-    let headings = ["TIMESTEPS", "NOISE", "STEP", "OF UNIFORM", "PAIR", "OF UNIFORM"];
-    let names: Vec<String> = subject.spec.networks.iter().map(|network| network.name.clone()).collect();
-    let headings: Vec<&str> = headings.into_iter().chain(names.iter().map(String::as_str)).collect();
-    let mut listing = Listing::new(&headings, &(2..headings.len()).collect::<Vec<_>>());
+    let mut listing =
+        Listing::new(&["TIMESTEPS", "NOISE", "STEP", "RATIO", "PAIR", "RATIO", "BY NETWORK"], &[2, 3, 4, 5]);
     for (timesteps, noise) in WAYS {
         let mut spec = (*subject.spec).clone();
         (spec.options.timestep_sampling, spec.options.noise_sampling) = (timesteps, noise);
         let variance = measure(&mut subject, &spec, &rates, args.pairs)?;
         let base = first.get_or_insert_with(|| variance.clone());
-        let ratios = (variance.step.iter().sum::<f64>() / base.step.iter().sum::<f64>(), variance.pair.iter().sum::<f64>() / base.pair.iter().sum::<f64>());
         if args.json {
             json::line(&json!({
                 "timestep_sampling": timesteps.name(),
@@ -88,15 +85,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 "samples": variance.samples,
             }))?;
         }
-        let sum = |of: &[f64]| format!("{:.3e}", of.iter().sum::<f64>());
-        let mut row = vec![timesteps.name().to_owned(), noise.name().to_owned(), sum(&variance.step), format!("{:.3}", ratios.0), sum(&variance.pair), format!("{:.3}", ratios.1)];
+        let total = |of: &[f64]| of.iter().sum::<f64>();
+        let ratio = |of: &[f64], base: &[f64]| format!("{:.3}", total(of) / total(base));
         let networks = variance.pair.iter().zip(&base.pair);
-        row.extend(networks.map(|(pair, base)| format!("{:.3}", pair / base)));
-        listing.row(row);
+        listing.row([
+            timesteps.name().to_owned(),
+            noise.name().to_owned(),
+            format!("{:.3e}", total(&variance.step)),
+            ratio(&variance.step, &base.step),
+            format!("{:.3e}", total(&variance.pair)),
+            ratio(&variance.pair, &base.pair),
+            networks.map(|(pair, base)| format!("{:.3}", pair / base)).collect::<Vec<_>>().join(" "),
+        ]);
     }
     if !args.json {
         print(&listing.text(terminal_width()))?;
-        print("OF UNIFORM, and under each network: PAIR as a part of that in the first row\n")?;
+        print("RATIO is to the first row; BY NETWORK is the ratio of PAIR for each network\n")?;
     }
     Ok(())
 }
