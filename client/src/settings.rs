@@ -120,5 +120,8 @@ fn default_options() -> SearchOptions {
         validation_samples_per_image: 0,
         timestep_sampling: TimestepSampling::Uniform,
         noise_sampling: NoiseSampling::Independent,
+        prune: 0.0,
+        curvature: false,
+        curvature_bound: None,
     }
 }

@@ -1,6 +1,7 @@
 //! What a search is: everything that determines its numbers.
 
 use crate::block::BLOCKS;
+use crate::conclusion;
 use crate::dataset::{self, Image};
 use crate::diffusion::{self, LossOptions};
 use crate::optimizer::{self, AdamW, INITIAL_RATE};
@@ -143,6 +144,15 @@ pub struct SearchOptions {
     /// How noise is drawn.
     #[serde(default, skip_serializing_if = "is_default")]
     pub noise_sampling: NoiseSampling,
+    /// At the end, rates of a smaller size are set to 0 where the held-out loss allows it; 0 for none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prune: f64,
+    /// At the end, the curvature of the held-out loss by each rate is measured.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub curvature: bool,
+    /// Curvature below which a rate counts as not determined by the data; none for one that the penalty decides.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub curvature_bound: Option<f64>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -206,6 +216,7 @@ impl SearchSpec {
         options.optimizer.validate()?;
         self.schedule()?;
         validation::validate(self)?;
+        conclusion::validate(options, options.validate_every_n_steps > 0)?;
         self.plan()?;
         Ok(())
     }

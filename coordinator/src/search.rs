@@ -15,6 +15,7 @@ mod work;
 pub use beginning::Beginning;
 pub use event::{Command, Commit, Event, Order, Refusal, WorkerId};
 
+use lora_rates_common::conclusion::{self, Change, Conclusion};
 use lora_rates_common::convert::{SearchState, SearchStatus, Validation};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::plan::Plan;
@@ -56,6 +57,7 @@ pub enum Error {
 enum Pending {
     Step(Arc<Commit>),
     Validation(Arc<Validation>),
+    Conclusion(Arc<Conclusion>),
 }
 
 impl Pending {
@@ -64,6 +66,7 @@ impl Pending {
         match self {
             Self::Step(commit) => Command::Commit(Arc::clone(commit)),
             Self::Validation(validation) => Command::Validated(Arc::clone(validation)),
+            Self::Conclusion(conclusion) => Command::Concluded(Arc::clone(conclusion)),
         }
     }
 }
@@ -78,6 +81,8 @@ pub struct Search {
     failure: Option<String>,
     members: Members,
     validations: Validations,
+    /// What was measured at its end.
+    conclusion: Option<Arc<Conclusion>>,
     /// Encodings that it needs in all.
     encodings: usize,
     /// Those that are not there yet.
@@ -103,6 +108,7 @@ impl Search {
             created_ms: 0,
             networks: self.update.spec.networks.iter().map(|network| network.name.clone()).collect(),
             best: self.validations.best(),
+            conclusion: self.conclusion.clone(),
         }
     }
 
@@ -212,6 +218,17 @@ impl Search {
 
     /// Whether nothing is left to do; then with the reason if it ends before its last step.
     fn is_complete(&self) -> Option<Option<String>> {
+        let concluded = self.conclusion.is_some() || self.changes().is_empty();
+        self.has_ended().filter(|_| concluded)
+    }
+
+    /// What is to be measured at the end.
+    fn changes(&self) -> Vec<Change> {
+        conclusion::changes(&self.update.spec.options, &self.optimizer.rates, &self.update.live)
+    }
+
+    /// Whether there are no more steps; then with the reason if that is before the last.
+    fn has_ended(&self) -> Option<Option<String>> {
         let step = self.optimizer.step;
         if self.validations.due(step).is_some() {
             None
@@ -266,6 +283,8 @@ impl Search {
                 self.validations.add(Arc::clone(&validation));
                 out.push(Command::PublishValidation(validation));
             }
+            // The state that the search enters now tells of it.
+            Some(Pending::Conclusion(conclusion)) => self.conclusion = Some(conclusion),
             None => return,
         }
         match self.is_complete() {

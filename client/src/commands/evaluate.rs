@@ -85,6 +85,7 @@ fn open(mut options: Options) -> Result<Opened, Failure> {
     }
     // There are no steps.
     (options.validate_every_n_steps, options.early_stop) = (None, None);
+    (options.prune, options.curvature, options.curvature_bound) = (None, None, None);
     if options.train_data_dir.is_none() {
         options.train_data_dir = options.validation_data_dir.take();
     }

@@ -192,6 +192,18 @@ pub struct Options {
     #[arg(long, value_name = "N", help_heading = "Validation")]
     pub early_stop: Option<u32>,
 
+    /// At the end, set rates of a smaller size to 0 if the held-out loss doesn't rise beyond its error; else try T/2, T/4, ...
+    #[arg(long, value_name = "T", help_heading = "Validation")]
+    pub prune: Option<f64>,
+    /// At the end, measure how the held-out loss bends with each rate: which ones the data determine
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true,
+        help_heading = "Validation")]
+    pub curvature: Option<bool>,
+    /// Below this curvature a rate counts as not determined by the data [default: 10 application_loss_weight: the penalty
+    /// moves such rates by more than 0.1]
+    #[arg(long, value_name = "CURVATURE", help_heading = "Validation")]
+    pub curvature_bound: Option<f64>,
+
     /// cpu, or cuda:K for the GPU of number K; several with commas, a worker each [default: all GPUs, else the CPU]
     #[arg(long, value_name = "DEVICE", value_delimiter = ',', action = clap::ArgAction::Append,
         help_heading = "Device")]
@@ -233,6 +245,7 @@ impl Options {
             application_loss_weight penalize_dead_slots min_snr_gamma debiased_estimation_loss v_parameterization
             scale_v_pred_loss_like_noise_pred v_pred_like_loss noise_offset min_timestep max_timestep timestep_sampling noise_sampling
             validation_data_dir validation_split validate_every_n_steps validation_samples_per_image early_stop
+            prune curvature curvature_bound
             device mixed_precision gradient_checkpointing
             output_dir output_name name save_every_n_steps
         )

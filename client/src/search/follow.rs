@@ -138,6 +138,9 @@ impl Follower<'_> {
             }
             SearchEvent::Status(status) => {
                 self.progress.workers(status.workers);
+                if let Some(conclusion) = &status.conclusion {
+                    self.results.conclude(conclusion);
+                }
                 self.end = self.ended(status);
             }
         }

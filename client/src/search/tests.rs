@@ -148,6 +148,7 @@ fn planned(left_as: SearchState, step: u64, existing: Existing) -> Result<Plan, 
         failure: Some("the disk is full".to_owned()),
         optimizer,
         best: None,
+        conclusion: None,
     };
     Store::open(state.path()).unwrap().create(&stored, &spec).unwrap();
     plan(&state, existing).map_err(|failure| {

@@ -150,12 +150,20 @@ fn validation(options: &SearchOptions, of_their_own: bool) -> Result<(), Error> 
         ("validate_every_n_steps", options.validate_every_n_steps > 0),
         ("validation_samples_per_image", options.validation_samples_per_image > 0),
         ("early_stop", options.early_stop > 0),
+        ("prune", options.prune != 0.0),
+        ("curvature", options.curvature),
     ];
     if let Some((option, _)) = needs.into_iter().find(|(_, given)| *given && !held_out) {
         let what = "without held-out pictures there is nothing to measure; give a part such as 0.2, or \
                     --validation_data_dir";
         return Err(Error::Needs { option, needed: "validation_split", what });
     }
+    if options.curvature_bound.is_some() && !options.curvature {
+        let (option, needed, what) = ("curvature_bound", "curvature", "it is the bound of what that measures");
+        return Err(Error::Needs { option, needed, what });
+    }
+    number("prune", options.prune, 0.0..=1e6)?;
+    number("curvature_bound", options.curvature_bound.unwrap_or_default(), 0.0..=1e30)?;
     if held_out {
         within("validate_every_n_steps", options.validate_every_n_steps, 1..=MAX_STEPS)?;
     }
@@ -251,6 +259,9 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
         early_stop: options.early_stop.unwrap_or_default(),
         validation_samples_per_image: options.validation_samples_per_image.unwrap_or_default(),
         timestep_sampling: named("timestep_sampling", options.timestep_sampling.as_deref())?,
+        prune: options.prune.unwrap_or_default(),
+        curvature: options.curvature.unwrap_or_default(),
+        curvature_bound: options.curvature_bound,
         noise_sampling: named("noise_sampling", options.noise_sampling.as_deref())?,
     })
 }

@@ -198,6 +198,7 @@ mod tests {
             created_ms: 0,
             networks: Vec::new(),
             best,
+            conclusion: None,
         };
         Row::new(&point, &spec(), Some(&status))
     }

@@ -40,6 +40,9 @@ impl From<&SearchOptions> for v1::SearchOptions {
             validation_samples_per_image: options.validation_samples_per_image,
             timestep_sampling: options.timestep_sampling.name().to_owned(),
             noise_sampling: options.noise_sampling.name().to_owned(),
+            prune: options.prune,
+            curvature: options.curvature,
+            curvature_bound: options.curvature_bound,
         }
     }
 }
@@ -86,6 +89,9 @@ impl TryFrom<v1::SearchOptions> for SearchOptions {
             validation_samples_per_image: options.validation_samples_per_image,
             timestep_sampling: named(&of("timestep_sampling"), &options.timestep_sampling)?,
             noise_sampling: named(&of("noise_sampling"), &options.noise_sampling)?,
+            prune: options.prune,
+            curvature: options.curvature,
+            curvature_bound: options.curvature_bound,
         })
     }
 }

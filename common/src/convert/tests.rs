@@ -77,6 +77,9 @@ fn options() -> SearchOptions {
         validation_samples_per_image: 6,
         timestep_sampling: TimestepSampling::Stratified,
         noise_sampling: NoiseSampling::Antithetic,
+        prune: 0.05,
+        curvature: true,
+        curvature_bound: Some(1e-3),
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Error, Search};
 use crate::search::members::Members;
 use crate::search::update::Update;
 use crate::search::validations::Validations;
+use lora_rates_common::conclusion::Conclusion;
 use lora_rates_common::convert::{SearchState, Validation};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::spec::SearchSpec;
@@ -24,6 +25,8 @@ pub struct Beginning {
     pub failure: Option<String>,
     /// The evaluations that are stored.
     pub validations: Vec<Arc<Validation>>,
+    /// What is stored of its end.
+    pub conclusion: Option<Arc<Conclusion>>,
     /// Pictures (and whether mirrored) whose encodings are not in the store.
     pub missing: Vec<(u32, bool)>,
 }
@@ -38,6 +41,7 @@ impl Beginning {
             state: SearchState::Preparing,
             failure: None,
             validations: Vec::new(),
+            conclusion: None,
             missing: spec.encodings(),
             spec,
         }
@@ -50,7 +54,7 @@ impl Search {
     /// # Errors
     /// When the search makes no sense, or the optimizer's state is not one of it.
     pub fn new(beginning: Beginning) -> Result<Self, Error> {
-        let Beginning { id, spec, optimizer, state, failure, validations, missing } = beginning;
+        let Beginning { id, spec, optimizer, state, failure, validations, conclusion, missing } = beginning;
         spec.validate()?;
         let live = spec.live();
         let expected = live.len();
@@ -62,6 +66,7 @@ impl Search {
             id,
             plan: spec.plan()?,
             validations: Validations::new(&spec, validations),
+            conclusion,
             encodings: spec.encodings().len(),
             missing: missing.into_iter().collect(),
             update: Update { schedule: spec.schedule()?, live, spec },

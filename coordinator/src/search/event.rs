@@ -2,6 +2,7 @@
 
 use super::Error;
 use crate::ledger;
+use lora_rates_common::conclusion::Conclusion;
 use lora_rates_common::convert::{Encode, Encoded, Evaluate, Evaluated, Gradient, Lease, PrepareProgress, Rates};
 use lora_rates_common::convert::{SearchState, StepRecord, Validation};
 use lora_rates_common::optimizer::State;
@@ -54,7 +55,7 @@ pub enum Event {
     Abandoned(String),
     /// No result has come for long: what is being computed may be leased again.
     Overdue,
-    /// The store has what [`Command::Commit`] or [`Command::Validated`] gave it.
+    /// The store has what [`Command::Commit`], [`Command::Validated`] or [`Command::Concluded`] gave it.
     Committed,
     /// The store has it not, for this reason.
     NotCommitted(String),
@@ -120,6 +121,8 @@ pub enum Command {
     Commit(Arc<Commit>),
     /// Store an evaluation; then say [`Event::Committed`].
     Validated(Arc<Validation>),
+    /// Store what was measured at the end; then say [`Event::Committed`].
+    Concluded(Arc<Conclusion>),
     /// Tell who watches of a step, which is committed.
     Publish(Arc<StepRecord>),
     /// Tell who watches of an evaluation, which is committed.

@@ -6,7 +6,7 @@ use lora_rates_common::convert::{Baseline, Validation};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::plan::Microbatch;
 use lora_rates_common::spec::SearchSpec;
-use lora_rates_common::validation::{self, BASELINES, Losses};
+use lora_rates_common::validation::{self, BASELINES};
 use std::sync::Arc;
 
 /// The evaluations of a search, past and to come.
@@ -38,6 +38,11 @@ impl Validations {
         self.best.clone()
     }
 
+    /// What an evaluation computes.
+    pub(super) fn microbatches(&self) -> Arc<[Microbatch]> {
+        Arc::clone(&self.microbatches)
+    }
+
     /// What is to be evaluated after so many steps, unless it has been.
     pub(super) fn due(&self, step: u64) -> Option<Arc<[Microbatch]>> {
         let plan = self.plan.as_ref()?;
@@ -55,11 +60,9 @@ impl Validations {
 
     /// What a complete evaluation comes to.
     pub(super) fn validation(&self, state: &State, evaluation: &Evaluation) -> Result<Validation, Error> {
-        let results = evaluation.ledger.results().unwrap_or_default();
         let mut means = Vec::new();
         let mut samples = 0;
-        for of_variant in results.chunks(evaluation.microbatches.len().max(1)) {
-            let losses = Losses::new(&evaluation.microbatches, of_variant.iter().copied().flatten());
+        for losses in evaluation.losses() {
             let mean = losses.mean();
             if let Some(value) = [mean.0, mean.1].into_iter().find(|value| !value.is_finite()) {
                 return Err(Error::Diverged { what: "the held-out loss", value, step: state.step });

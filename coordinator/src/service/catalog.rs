@@ -52,6 +52,7 @@ impl Catalog {
                 state: if rests { stored.state } else { SearchState::Paused },
                 failure: stored.failure.clone(),
                 validations: store.validations(&stored.id, 0)?.into_iter().map(Arc::new).collect(),
+                conclusion: stored.conclusion.clone(),
                 missing: create::missing(&spec, blobs),
                 spec,
             })?;
@@ -118,6 +119,7 @@ impl Catalog {
             failure: None,
             optimizer,
             best: None,
+            conclusion: None,
         };
         self.creating.insert(id, Creating { stored: stored.clone(), search, answers: vec![answer] });
         Some((stored, spec))

@@ -66,6 +66,9 @@ impl Service {
                 self.write(id, move |store, id| store.commit(id, &commit));
             }
             Command::Validated(validation) => self.write(id, move |store, id| store.add_validation(id, &validation)),
+            Command::Concluded(conclusion) => {
+                self.write(id, move |store, id| store.conclude(id, &conclusion));
+            }
             Command::Publish(record) => {
                 tracing::debug!(search = id, step = record.step, loss = record.loss, "step");
                 self.settings.metrics.step(id, &record);

@@ -68,6 +68,9 @@ fn options() -> SearchOptions {
         validation_samples_per_image: 0,
         timestep_sampling: Default::default(),
         noise_sampling: Default::default(),
+        prune: 0.0,
+        curvature: false,
+        curvature_bound: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::search::{Command, Event, Order, Search, WorkerId};
 use crate::testing::{compute, evaluate};
+use lora_rates_common::conclusion::Conclusion;
 use lora_rates_common::convert::{Encoded, Evaluated, Gradient, Rates, StepRecord, Validation};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,6 +23,9 @@ pub(super) struct Cluster {
     pub(super) search: Search,
     pub(super) records: Vec<StepRecord>,
     pub(super) validations: Vec<Validation>,
+    pub(super) conclusions: Vec<Conclusion>,
+    /// The first conclusion can't be stored.
+    pub(super) fail_conclusion: bool,
     /// Pictures encoded, in the order of the answers.
     pub(super) encoded: Vec<(u32, bool)>,
     /// The step, counted from 1, whose commit fails once.
@@ -43,6 +47,8 @@ impl Cluster {
             search,
             records: Vec::new(),
             validations: Vec::new(),
+            conclusions: Vec::new(),
+            fail_conclusion: false,
             encoded: Vec::new(),
             fail_commit_of: None,
             fail_validation_of: None,
@@ -120,6 +126,11 @@ impl Cluster {
                     self.fail_validation_of = None;
                     self.happens(Event::NotCommitted("the disk is full".into()));
                 }
+                Command::Concluded(conclusion) if !std::mem::take(&mut self.fail_conclusion) => {
+                    self.conclusions.push((*conclusion).clone());
+                    self.happens(Event::Committed);
+                }
+                Command::Concluded(_) => self.happens(Event::NotCommitted("the disk is full".into())),
                 Command::Commit(_) | Command::Validated(_) => self.happens(Event::Committed),
                 Command::Publish(record) => self.records.push((*record).clone()),
                 Command::PublishValidation(validation) => self.validations.push((*validation).clone()),

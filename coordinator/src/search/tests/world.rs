@@ -267,6 +267,7 @@ impl<'a> World<'a> {
             state: *state,
             failure: failure.clone(),
             validations: validations.clone(),
+            conclusion: None,
             missing,
         };
         self.search = Search::new(left).unwrap();
