@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::commands::control::{self, Order};
-use crate::commands::{bench, gradient, list, rates, sample, synthetic, trajectory, watch};
+use crate::commands::{bench, evaluate, gradient, list, rates, sample, synthetic, trajectory, variance, watch};
 use crate::demo;
 use crate::failure::Failure;
 use crate::options::{self, EXAMPLES, Options, SWEEP_EXAMPLES};
@@ -46,6 +46,8 @@ enum Command {
     Delete(control::Args),
     Demo(demo::Args),
     Sample(Box<sample::Args>),
+    Evaluate(Box<evaluate::Args>),
+    Variance(Box<variance::Args>),
     Gradient(gradient::Args),
     Trajectory(trajectory::Args),
     Bench(bench::Args),
@@ -145,6 +147,8 @@ impl Cli {
             Command::Delete(args) => control::run(args, Order::Delete),
             Command::Demo(args) => demo::run(args),
             Command::Sample(args) => sample::run(*args),
+            Command::Evaluate(args) => evaluate::run(*args),
+            Command::Variance(args) => variance::run(*args),
             Command::Gradient(args) => gradient::run(args),
             Command::Trajectory(args) => trajectory::run(args),
             Command::Bench(args) => bench::run(args),
@@ -156,17 +160,12 @@ impl Cli {
 impl SearchArgs {
     /// The command line laid over the file, with defaults for the rest.
     fn settings(self) -> Result<Settings, Failure> {
-        let file = self.config_file.as_deref().map(options::read).transpose().map_err(|error| match error {
-            // A file that isn't there is like any other missing file.
-            options::Error::Read { .. } => Failure::Run(error.into()),
-            error => Failure::usage(error),
-        })?;
         let existing = match (self.resume, self.overwrite) {
             (true, _) => Existing::Resume,
             (_, true) => Existing::Overwrite,
             _ => Existing::Refuse,
         };
-        let options = self.options.over(file.unwrap_or_default());
+        let options = options::laid_over(self.options, self.config_file.as_deref())?;
         let settings = Settings::resolve_for(&options, existing, self.target.elsewhere()).map_err(Failure::usage)?;
         Ok(Settings { json: self.json, ..settings })
     }

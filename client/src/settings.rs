@@ -13,6 +13,7 @@ use lora_rates_common::dataset::DatasetOptions;
 use lora_rates_common::dataset::buckets::BucketOptions;
 use lora_rates_common::diffusion::{LossOptions, TIMESTEPS};
 use lora_rates_common::optimizer::AdamW;
+use lora_rates_common::plan::{NoiseSampling, TimestepSampling};
 use lora_rates_common::schedule;
 use lora_rates_common::spec::{Precision, SearchOptions};
 use lora_rates_common::tokenizer::TokenLength;
@@ -131,5 +132,11 @@ fn default_options() -> SearchOptions {
         validation_split: 0.0,
         validate_every_n_steps: 0,
         early_stop: 0,
+        validation_samples_per_image: 0,
+        timestep_sampling: TimestepSampling::Uniform,
+        noise_sampling: NoiseSampling::Independent,
+        prune: 0.0,
+        curvature: false,
+        curvature_bound: None,
     }
 }

@@ -187,3 +187,73 @@ fn a_search_that_gets_worse_on_held_out_pictures_ends_early_and_keeps_the_best()
     assert!(said.contains("held out for validation, 1: ") && said.contains("stopped early"), "{said}");
     assert!(printed.contains(&format!("best, after step {best}")) && printed.contains("all rates 0.5"), "{printed}");
 }
+
+#[test]
+fn pictures_of_a_folder_of_their_own_are_measured_and_not_trained_on() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("held")).unwrap();
+    for (name, shade) in [("a", 40), ("b", 200)] {
+        image::RgbImage::from_pixel(64, 64, [shade, 90, 70].into())
+            .save(bench.path(&format!("held/{name}.png")))
+            .unwrap();
+        fs::write(bench.path(&format!("held/{name}.txt")), "a shade").unwrap();
+    }
+    let options = ["--validation_data_dir", "held", "--validate_every_n_steps", "3", "--validation_samples_per_image"];
+    let output = succeed(bench.search(&[&options[..], &["6"]].concat()));
+    let report = bench.json("out/rates.json");
+    let images = report["images"].as_array().unwrap();
+    let held_out: Vec<_> = images.iter().filter(|image| image["held_out"] == true).collect();
+    assert_eq!((images.len(), held_out.len(), &held_out[0]["caption"]), (4, 2, &"a shade".into()));
+    let validations = report["validations"].as_array().unwrap();
+    assert_eq!((validations.len(), &validations[0]["samples"]), (2, &12.into()));
+    assert!(validations[0]["standard_error"].as_f64().unwrap() > 0.0);
+    let said = stderr(&output);
+    assert!(said.contains("2 pictures, 2 with repeats") && said.contains("held out for validation, 2: a.png, b.png"));
+
+    // What is trained on doesn't change.
+    succeed(bench.search(&["--output_name", "plain"]));
+    assert_eq!(bench.written("out/rates.safetensors"), bench.written("out/plain.safetensors"));
+
+    fs::copy(bench.path("pictures/1_someone/first.png"), bench.path("held/c.png")).unwrap();
+    let line = fail(bench.search(&[&options[..], &["6", "--output_name", "other"]].concat()), 1);
+    assert!(line.contains("held/c.png has the same content as"), "{line}");
+    let line = fail(bench.search(&["--validation_data_dir", "held", "--validation_split", "0.5"]), 2);
+    assert!(line.contains("--validation_split and --validation_data_dir exclude each other"), "{line}");
+}
+
+#[test]
+fn a_search_ends_with_pruned_rates_and_with_what_the_data_determine() {
+    let bench = Bench::new();
+    let measured = ["--validation_split", "0.5", "--validate_every_n_steps", "3"];
+    let output = succeed(bench.search(&[&measured[..], &["--prune", "100", "--curvature"]].concat()));
+    let report = bench.json("out/rates.json");
+    let conclusion = &report["conclusion"];
+    assert_eq!(conclusion["loss"], report["validations"][1]["loss"]);
+    let live = report["networks"][0]["rates"].as_object().unwrap().values().filter(|rate| !rate.is_null()).count();
+    let curvature = conclusion["curvature"].as_array().unwrap();
+    assert_eq!(curvature.len(), live);
+    assert!(curvature.iter().all(|it| it["curvature"].is_f64() && it["network"] == "L1_attention"), "{curvature:?}");
+    let named = conclusion["not_determined"]["L1_attention"].as_array().map_or(0, Vec::len);
+    assert_eq!(named, curvature.iter().filter(|it| it["determined"] == false).count());
+    // A threshold of 100 leaves nothing, and so do all after it but those that leave everything.
+    let trials = conclusion["prune"].as_array().unwrap();
+    assert_eq!((trials.len(), &trials[0]["removed"]), (1, &live.into()));
+    let harmless = trials[0]["rise"].as_f64() <= trials[0]["rise_error"].as_f64();
+    assert_eq!(bench.path("out/rates-pruned.safetensors").exists(), harmless);
+    assert_eq!(conclusion["pruned"].is_array(), harmless);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.contains("the data determine") && printed.contains(" below 100 to 0: "), "{printed}");
+    succeed(bench.search(&["--output_name", "plain"].into_iter().chain(measured).collect::<Vec<_>>()));
+    assert_eq!(bench.written("out/rates.safetensors"), bench.written("out/plain.safetensors"));
+    assert!(bench.json("out/plain.json").get("conclusion").is_none());
+
+    for (arguments, part) in [
+        (&["--prune", "0.1"][..], "--prune needs --validation_split"),
+        (&["--curvature"], "--curvature needs --validation_split"),
+        (&["--validation_split", "0.5", "--curvature_bound", "1"], "--curvature_bound needs --curvature"),
+        (&["--validation_split", "0.5", "--prune", "-1"], "--prune is -1"),
+    ] {
+        let line = fail(bench.search(&[arguments, &["--output_name", "refused"]].concat()), 2);
+        assert!(line.contains(part), "{line}");
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod block;
 pub mod checkpoint;
+pub mod conclusion;
 pub mod convert;
 pub mod dataset;
 pub mod diffusion;

@@ -20,6 +20,7 @@ enum Domain {
     Flip = 5,
     Shuffle = 6,
     SamplingNoise = 7,
+    Strata = 8,
 }
 
 /// Which draw of a domain.
@@ -89,6 +90,25 @@ pub fn add_by_channel(noise: &mut [f32], by_channel: &[f32]) {
 #[must_use]
 pub fn timestep(key: Key, min: u32, max: u32) -> u32 {
     if min < max { key.stream(Domain::Timestep).random_range(min..max) } else { min }
+}
+
+/// The numbers below `count` in random order, all orders equally likely: which part of the timesteps' range each sample
+/// of a step has.
+#[must_use]
+pub fn strata(key: Key, count: usize) -> Vec<usize> {
+    let mut strata: Vec<usize> = (0..count).collect();
+    strata.shuffle(&mut key.stream(Domain::Strata));
+    strata
+}
+
+/// A timestep of one of `count` equal parts of `[min, max)`: of a random part it is uniform in the whole range, also where
+/// the parts are no whole number of timesteps.
+#[must_use]
+pub fn timestep_of_stratum(key: Key, stratum: usize, count: usize, min: u32, max: u32) -> u32 {
+    let within: f64 = key.stream(Domain::Timestep).random();
+    let place = (stratum as f64 + within) / count.max(1) as f64;
+    let steps = f64::from(max.saturating_sub(min));
+    (min + (place * steps) as u32).min(max.saturating_sub(1)).max(min)
 }
 
 /// Whether a sample is mirrored: one time in two.

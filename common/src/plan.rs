@@ -64,7 +64,62 @@ pub struct PlanOptions {
     pub min_timestep: u32,
     /// One after the last timestep that may be drawn; 1000 at most.
     pub max_timestep: u32,
+    /// How timesteps are drawn.
+    pub timestep_sampling: TimestepSampling,
+    /// How noise is drawn.
+    pub noise_sampling: NoiseSampling,
 }
+
+/// How the timesteps of a step are drawn. Each by itself is uniform over the range either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimestepSampling {
+    /// Every sample's for itself, as the reference does.
+    #[default]
+    Uniform,
+    /// The samples of a step, all its microbatches together, get one each of as many equal parts of the range, in random
+    /// order.
+    Stratified,
+}
+
+/// How noise is drawn. Each sample's is standard normal either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoiseSampling {
+    /// Anew for every use of a picture, as the reference does.
+    #[default]
+    Independent,
+    /// Every second epoch repeats the one before it in order, with the noise negated and the timesteps mirrored in the
+    /// range: `t` becomes `min + max - 1 - t`.
+    Antithetic,
+}
+
+/// Makes an option of its names in the order of its values.
+macro_rules! named {
+    ($type:ident: $($value:ident $name:literal),*; $expected:literal) => {
+        impl $type {
+            /// As it is written.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$value => $name,)* }
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($name => Ok(Self::$value),)*
+                    _ => Err($expected.to_owned()),
+                }
+            }
+        }
+    };
+}
+
+named!(TimestepSampling: Uniform "uniform", Stratified "stratified"; "it must be uniform or stratified");
+named!(NoiseSampling: Independent "independent", Antithetic "antithetic"; "it must be independent or antithetic");
 
 /// Width and height in pixels.
 type Size = (u32, u32);
@@ -95,6 +150,8 @@ pub struct PlanSample {
     pub timestep: u32,
     /// Key of its noise: the seed, the step and the sample, which is `image * 2^32 + repeat`.
     pub noise_key: Key,
+    /// Its noise is negated.
+    pub negated: bool,
 }
 
 /// The plan of a whole search.
@@ -158,12 +215,41 @@ impl Plan {
     #[must_use]
     pub fn step(&self, step: u64) -> Vec<Microbatch> {
         let (epoch, within) = (self.epoch_of(step), step % self.steps_per_epoch());
+        if self.options.noise_sampling == NoiseSampling::Antithetic && !epoch.is_multiple_of(2) {
+            return self.mirrored(step - self.steps_per_epoch());
+        }
         let buckets = self.shuffled_buckets(epoch);
         let batches = self.shuffled_batches(epoch, &buckets);
         let accumulation = self.options.accumulation as usize;
         let first = (within as usize).saturating_mul(accumulation);
         let of_step = batches.into_iter().skip(first).take(accumulation);
-        of_step.map(|(bucket, samples)| self.microbatch(step, bucket, samples)).collect()
+        let mut batches: Vec<_> = of_step.map(|(bucket, samples)| self.microbatch(step, bucket, samples)).collect();
+        if self.options.timestep_sampling == TimestepSampling::Stratified {
+            self.stratify(step, &mut batches);
+        }
+        batches
+    }
+
+    /// A step with the noise negated and the timesteps mirrored.
+    fn mirrored(&self, step: u64) -> Vec<Microbatch> {
+        let PlanOptions { min_timestep: min, max_timestep: max, .. } = self.options;
+        let mut batches = self.step(step);
+        for sample in batches.iter_mut().flat_map(|batch| &mut batch.samples) {
+            sample.negated = true;
+            sample.timestep = (min + max - 1).saturating_sub(sample.timestep);
+        }
+        batches
+    }
+
+    /// Gives each sample of a step a timestep of a part of the range of its own.
+    fn stratify(&self, step: u64, batches: &mut [Microbatch]) {
+        let PlanOptions { min_timestep: min, max_timestep: max, .. } = self.options;
+        let count = batches.iter().map(|batch| batch.samples.len()).sum();
+        let strata = noise::strata(self.key(step, 0), count);
+        let samples = batches.iter_mut().flat_map(|batch| &mut batch.samples);
+        for (sample, stratum) in samples.zip(strata) {
+            sample.timestep = noise::timestep_of_stratum(sample.noise_key, stratum, count, min, max);
+        }
     }
 
     /// Every bucket's samples in the order of an epoch.
@@ -207,6 +293,7 @@ impl Plan {
             flip: flip_aug && noise::flip(noise_key),
             timestep: noise::timestep(noise_key, min_timestep, max_timestep),
             noise_key,
+            negated: false,
         }
     }
 }

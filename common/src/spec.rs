@@ -1,10 +1,11 @@
 //! What a search is: everything that determines its numbers.
 
 use crate::block::BLOCKS;
+use crate::conclusion;
 use crate::dataset::{self, Image};
 use crate::diffusion::{self, LossOptions};
 use crate::optimizer::{self, AdamW, INITIAL_RATE};
-use crate::plan::{self, Plan, PlanImage, PlanOptions};
+use crate::plan::{self, NoiseSampling, Plan, PlanImage, PlanOptions, TimestepSampling};
 use crate::sampling;
 use crate::schedule::{self, Schedule};
 use crate::tokenizer::TokenLength;
@@ -141,6 +142,24 @@ pub struct SearchOptions {
     /// Evaluations without improvement after which the search ends; 0 for never.
     #[serde(default, skip_serializing_if = "is_default")]
     pub early_stop: u32,
+    /// Timesteps at which each held-out picture is measured; 0 for as many as [`Validation`] finds fit.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub validation_samples_per_image: u32,
+    /// How the timesteps of a step are drawn.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timestep_sampling: TimestepSampling,
+    /// How noise is drawn.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub noise_sampling: NoiseSampling,
+    /// At the end, rates of a smaller size are set to 0 where the held-out loss allows it; 0 for none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prune: f64,
+    /// At the end, the curvature of the held-out loss by each rate is measured.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub curvature: bool,
+    /// Curvature below which a rate counts as not determined by the data; none for one that the penalty decides.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub curvature_bound: Option<f64>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -205,6 +224,7 @@ impl SearchSpec {
         self.schedule()?;
         validation::validate(self)?;
         self.sampling.validate()?;
+        conclusion::validate(options, options.validate_every_n_steps > 0)?;
         self.plan()?;
         Ok(())
     }
@@ -296,6 +316,8 @@ impl SearchOptions {
             flip_aug: self.flip_aug,
             min_timestep: self.min_timestep,
             max_timestep: self.max_timestep,
+            timestep_sampling: self.timestep_sampling,
+            noise_sampling: self.noise_sampling,
         }
     }
 }

@@ -1,7 +1,12 @@
 //! Evaluation on held-out pictures: which they are, at what noise and timesteps, and what their losses come to.
 //!
-//! All of it is a pure function of the search. Every evaluation sees the same samples with the same noise, and their
-//! timesteps are stratified: one in each of as many equal parts of the range as there are samples.
+//! All of it is a pure function of the search. Every evaluation sees the same samples with the same noise. The timesteps
+//! of every picture are stratified: one in each of as many equal parts of the range as the picture has samples, so that
+//! the mean over them says something of the picture, and little of chance.
+
+mod losses;
+
+pub use losses::Losses;
 
 use crate::diffusion::TIMESTEPS;
 use crate::noise::{self, Key};
@@ -11,9 +16,11 @@ use std::collections::BTreeMap;
 
 /// Live rates with which the searched ones are compared.
 pub const BASELINES: [f64; 3] = [0.0, 0.5, 1.0];
-/// Samples of an evaluation, at least.
+/// Most samples of a picture that can be asked for.
+pub const MAX_SAMPLES_PER_IMAGE: u32 = 4096;
+/// Samples of an evaluation, at least, unless the user says how many.
 const MIN_SAMPLES: usize = 32;
-/// Samples of each picture, at least.
+/// Samples of each picture, at least, likewise.
 const MIN_DRAWS: usize = 4;
 /// Keys noise of no step.
 const STEP: u64 = 1 << 62;
@@ -28,25 +35,41 @@ pub(crate) fn validate(spec: &SearchSpec) -> Result<(), Error> {
         let expected = "a number from 0 to below 1: the part of the pictures that is held out";
         return range("validation_split", options.validation_split.to_string(), expected);
     }
-    let held_out = options.validation_split > 0.0;
+    let of_their_own = spec.images.iter().any(|image| image.held_out);
+    if of_their_own && options.validation_split > 0.0 {
+        let expected = "0 with held-out pictures of their own";
+        return range("validation_split", options.validation_split.to_string(), expected);
+    }
+    let held_out = of_their_own || options.validation_split > 0.0;
     if held_out != (options.validate_every_n_steps > 0) {
-        let expected = if held_out { "at least 1 with validation_split" } else { "0 without validation_split" };
+        let expected = if held_out { "at least 1 with held-out pictures" } else { "0 without any" };
         return range("validate_every_n_steps", options.validate_every_n_steps.to_string(), expected);
     }
     if options.early_stop > 0 && !held_out {
-        return range("early_stop", options.early_stop.to_string(), "0 without validation_split");
+        return range("early_stop", options.early_stop.to_string(), "0 without held-out pictures");
     }
-    if held_out && spec.images.len() < 2 {
+    let samples = options.validation_samples_per_image;
+    if samples > 0 && !held_out {
+        return range("validation_samples_per_image", samples.to_string(), "0 without held-out pictures");
+    }
+    if samples > MAX_SAMPLES_PER_IMAGE {
+        return range("validation_samples_per_image", samples.to_string(), "at most 4096");
+    }
+    if options.validation_split > 0.0 && spec.images.len() < 2 {
         let expected = "0 with a single picture: there is none to hold out";
         return range("validation_split", options.validation_split.to_string(), expected);
     }
     Ok(())
 }
 
-/// Which pictures are held out: the part that the search asks for, at least one and never all, chosen by the seed.
+/// Which pictures are held out: those that are so of their own, else the part that the search asks for, at least one and
+/// never all, chosen by the seed.
 pub fn held_out(spec: &SearchSpec) -> Vec<bool> {
     let count = spec.images.len();
-    let mut held_out = vec![false; count];
+    let mut held_out: Vec<bool> = spec.images.iter().map(|image| image.held_out).collect();
+    if held_out.contains(&true) {
+        return held_out;
+    }
     let split = spec.options.validation_split;
     if split > 0.0 && count > 1 {
         let wanted = ((count as f64 * split).round() as usize).clamp(1, count - 1);
@@ -77,17 +100,18 @@ impl Validation {
         if images.is_empty() || options.validate_every_n_steps == 0 {
             return None;
         }
-        let draws = MIN_SAMPLES.div_ceil(images.len()).max(MIN_DRAWS);
-        let total = draws * images.len();
-        let mut strata: Vec<usize> = (0..total).collect();
-        noise::shuffle(Key { seed: options.seed, step: STEP + 1, sample: ALL }, &mut strata);
+        let draws = match options.validation_samples_per_image {
+            0 => MIN_SAMPLES.div_ceil(images.len()).max(MIN_DRAWS) as u32,
+            draws => draws,
+        };
         let mut buckets: BTreeMap<(u32, u32), Vec<PlanSample>> = BTreeMap::new();
-        let pairs = (0..draws as u32).flat_map(|repeat| images.iter().map(move |image| (*image, repeat)));
-        for ((image, repeat), stratum) in pairs.zip(strata) {
+        // A picture's repeat is the part of the range that its timestep is of.
+        let pairs = (0..draws).flat_map(|repeat| images.iter().map(move |image| (*image, repeat)));
+        for (image, repeat) in pairs {
             let Some(bucket) = spec.images.get(image as usize).map(|image| image.fit.bucket) else { continue };
             let noise_key = Key { seed: options.seed, step: STEP, sample: u64::from(image) << 32 | u64::from(repeat) };
-            let timestep = timestep(noise_key, stratum, total, options.min_timestep, options.max_timestep);
-            let sample = PlanSample { image, repeat, flip: false, timestep, noise_key };
+            let timestep = timestep(noise_key, repeat, draws, options.min_timestep, options.max_timestep);
+            let sample = PlanSample { image, repeat, flip: false, timestep, noise_key, negated: false };
             buckets.entry(bucket).or_default().push(sample);
         }
         let size = options.train_batch_size.max(1) as usize;
@@ -116,23 +140,11 @@ impl Validation {
 }
 
 /// A timestep of one of `total` equal parts of the range.
-fn timestep(key: Key, stratum: usize, total: usize, min: u32, max: u32) -> u32 {
+fn timestep(key: Key, stratum: u32, total: u32, min: u32, max: u32) -> u32 {
     let within = f64::from(noise::timestep(key, 0, TIMESTEPS)) / f64::from(TIMESTEPS);
-    let place = (stratum as f64 + within) / total as f64;
+    let place = (f64::from(stratum) + within) / f64::from(total);
     let steps = f64::from(max.saturating_sub(min));
     (min + (place * steps) as u32).min(max.saturating_sub(1)).max(min)
-}
-
-/// Mean and standard error of losses; the error is 0 of fewer than two.
-#[must_use]
-pub fn mean(losses: &[f64]) -> (f64, f64) {
-    let count = losses.len().max(1) as f64;
-    let mean = losses.iter().sum::<f64>() / count;
-    if losses.len() < 2 {
-        return (mean, 0.0);
-    }
-    let variance = losses.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / (count - 1.0);
-    (mean, (variance / count).sqrt())
 }
 
 #[cfg(test)]

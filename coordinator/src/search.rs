@@ -16,6 +16,7 @@ mod work;
 pub use beginning::Beginning;
 pub use event::{Command, Commit, Event, Order, Refusal, WorkerId};
 
+use lora_rates_common::conclusion::{self, Change, Conclusion};
 use lora_rates_common::convert::{SamplePicture, SearchState, SearchStatus, Validation};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::plan::Plan;
@@ -59,6 +60,7 @@ enum Pending {
     Step(Arc<Commit>),
     Validation(Arc<Validation>),
     Pictures(Arc<[SamplePicture]>),
+    Conclusion(Arc<Conclusion>),
 }
 
 impl Pending {
@@ -68,6 +70,7 @@ impl Pending {
             Self::Step(commit) => Command::Commit(Arc::clone(commit)),
             Self::Validation(validation) => Command::Validated(Arc::clone(validation)),
             Self::Pictures(pictures) => Command::Sampled(Arc::clone(pictures)),
+            Self::Conclusion(conclusion) => Command::Concluded(Arc::clone(conclusion)),
         }
     }
 }
@@ -83,6 +86,8 @@ pub struct Search {
     members: Members,
     validations: Validations,
     samplings: Samplings,
+    /// What was measured at its end.
+    conclusion: Option<Arc<Conclusion>>,
     /// Encodings that it needs in all.
     encodings: usize,
     /// Those that are not there yet.
@@ -108,6 +113,7 @@ impl Search {
             created_ms: 0,
             networks: self.update.spec.networks.iter().map(|network| network.name.clone()).collect(),
             best: self.validations.best(),
+            conclusion: self.conclusion.clone(),
         }
     }
 
@@ -218,6 +224,17 @@ impl Search {
 
     /// Whether nothing is left to do; then with the reason if it ends before its last step.
     fn is_complete(&self) -> Option<Option<String>> {
+        let concluded = self.conclusion.is_some() || self.changes().is_empty();
+        self.has_ended().filter(|_| concluded)
+    }
+
+    /// What is to be measured at the end.
+    fn changes(&self) -> Vec<Change> {
+        conclusion::changes(&self.update.spec.options, &self.optimizer.rates, &self.update.live)
+    }
+
+    /// Whether there are no more steps; then with the reason if that is before the last.
+    fn has_ended(&self) -> Option<Option<String>> {
         let step = self.optimizer.step;
         if self.validations.due(step).is_some() || self.is_sampling_due() {
             None
@@ -278,6 +295,8 @@ impl Search {
                 self.samplings.done(self.optimizer.step);
                 out.extend(pictures.iter().map(|picture| Command::PublishPicture(Arc::new(picture.clone()))));
             }
+            // The state that the search enters now tells of it.
+            Some(Pending::Conclusion(conclusion)) => self.conclusion = Some(conclusion),
             None => return,
         }
         match self.is_complete() {

@@ -11,6 +11,7 @@ pub use error::Error;
 pub use read::{After, Records};
 pub use thread::{Handle, Thread};
 
+use lora_rates_common::conclusion::Conclusion;
 use lora_rates_common::convert::{SearchState, Validation};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::spec::NetworkRef;
@@ -51,6 +52,8 @@ pub struct Stored {
     pub optimizer: State,
     /// The evaluation of the lowest held-out loss, if there is any; of several, the first.
     pub best: Option<Arc<Validation>>,
+    /// What was measured at its end.
+    pub conclusion: Option<Arc<Conclusion>>,
 }
 
 /// All searches.

@@ -12,7 +12,7 @@ use lora_rates_common::plan::Microbatch;
 use lora_rates_common::sampling;
 use lora_rates_common::schedule;
 use lora_rates_common::spec::{ModelRef, NetworkRef, Precision, SearchOptions, SearchSpec};
-use lora_rates_common::validation;
+use lora_rates_common::validation::{self, Losses};
 use std::sync::Arc;
 
 /// Two networks with dead slots, seven pictures of two buckets, 14 steps of at most three microbatches over two epochs.
@@ -51,7 +51,16 @@ fn image(number: u32) -> Image {
     let fit = Fit { bucket, resized: bucket, cut: (0, 0), crop: (0, 0), crop_flipped: (0, 0) };
     let sha256 = format!("{number:064x}");
     let path = format!("{number}.png").into();
-    Image { path, sha256, caption: "a cat".into(), size: bucket, repeats: 1 + number % 3, loss_weight: 1.0, fit }
+    Image {
+        path,
+        sha256,
+        caption: "a cat".into(),
+        size: bucket,
+        repeats: 1 + number % 3,
+        loss_weight: 1.0,
+        fit,
+        held_out: false,
+    }
 }
 
 fn options() -> SearchOptions {
@@ -78,6 +87,12 @@ fn options() -> SearchOptions {
         validation_split: 0.0,
         validate_every_n_steps: 0,
         early_stop: 0,
+        validation_samples_per_image: 0,
+        timestep_sampling: Default::default(),
+        noise_sampling: Default::default(),
+        prune: 0.0,
+        curvature: false,
+        curvature_bound: None,
     }
 }
 
@@ -145,7 +160,7 @@ fn validation(spec: &SearchSpec, step: u64, rates: &[f64], baselines: bool) -> V
             let (search_id, batch) = ("s".into(), batch.clone());
             evaluate(&Evaluate { search_id, step, item: 0, rates: rates.clone(), batch }).losses
         };
-        validation::mean(&fixed.microbatches.iter().flat_map(of_batch).collect::<Vec<f64>>())
+        Losses::new(&fixed.microbatches, &fixed.microbatches.iter().flat_map(of_batch).collect::<Vec<f64>>()).mean()
     };
     let (loss, standard_error) = mean_at(rates.iter().map(|rate| *rate as f32).collect());
     let baseline = |rate: f64| {

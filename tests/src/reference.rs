@@ -6,7 +6,7 @@ use lora_rates_common::optimizer::State;
 use lora_rates_common::plan::Microbatch;
 use lora_rates_common::schedule::Schedule;
 use lora_rates_common::spec::SearchSpec;
-use lora_rates_common::validation::{self, BASELINES};
+use lora_rates_common::validation::{BASELINES, Losses};
 use lora_rates_common::{penalty, plan::Plan};
 
 /// What a search must come to, to the bit.
@@ -82,7 +82,7 @@ fn evaluation(spec: &SearchSpec, state: &State, is_first: bool) -> Option<Valida
     let of = |rates: &[f64]| {
         let rates = single(rates);
         let losses: Vec<f64> = validation.microbatches.iter().flat_map(|it| losses(&rates, &seeds(it))).collect();
-        validation::mean(&losses)
+        Losses::new(&validation.microbatches, &losses).mean()
     };
     let baseline = |rate: f64| {
         let (loss, standard_error) = of(&all(rate));

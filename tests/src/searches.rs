@@ -79,6 +79,12 @@ impl Size {
             validation_split: if validates { 0.34 } else { 0.0 },
             validate_every_n_steps: self.validate_every,
             early_stop: 0,
+            validation_samples_per_image: 0,
+            timestep_sampling: Default::default(),
+            noise_sampling: Default::default(),
+            prune: 0.0,
+            curvature: false,
+            curvature_bound: None,
         }
     }
 }
@@ -107,6 +113,7 @@ fn image(number: u32) -> Image {
         repeats: 1 + number % 3,
         loss_weight: 1.0,
         fit,
+        held_out: false,
     }
 }
 

@@ -208,6 +208,9 @@ impl Search {
             if offset > 0.0 {
                 noise::add_by_channel(&mut noise, &noise::noise_offset(sample.noise_key, LATENT_CHANNELS, offset));
             }
+            if sample.negated {
+                noise.iter_mut().for_each(|value| *value = -*value);
+            }
             (batch.height, batch.width) = (latents.height, latents.width);
             batch.latents.extend(latents.values);
             batch.noise.extend(noise);

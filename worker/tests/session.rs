@@ -131,6 +131,7 @@ fn image(folder: &Path, number: u32) -> Image {
         repeats: 1,
         loss_weight: 1.0,
         fit: Fit { bucket, resized: bucket, cut: (0, 0), crop: (0, 0), crop_flipped: (0, 0) },
+        held_out: false,
     }
 }
 
@@ -158,6 +159,12 @@ fn options() -> SearchOptions {
         validation_split: 0.0,
         validate_every_n_steps: 0,
         early_stop: 0,
+        validation_samples_per_image: 0,
+        timestep_sampling: Default::default(),
+        noise_sampling: Default::default(),
+        prune: 0.0,
+        curvature: false,
+        curvature_bound: None,
     }
 }
 

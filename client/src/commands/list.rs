@@ -138,6 +138,7 @@ mod tests {
             created_ms: 1000,
             networks: vec!["a".to_owned(), "b".to_owned()],
             best: None,
+            conclusion: None,
         };
         let text = search_table(&[search], 61_000).text(None);
         let line = text.lines().nth(1).unwrap();

@@ -1,10 +1,12 @@
 //! The commands, one module each: what its command line is (`Args`) and what it does (`run`).
 
 pub mod bench;
+pub mod evaluate;
 pub mod gradient;
 pub mod sample;
 pub mod synthetic;
 pub mod trajectory;
+pub mod variance;
 
 pub(crate) mod control;
 pub(crate) mod list;
@@ -14,7 +16,9 @@ pub(crate) mod watch;
 mod batch;
 mod model;
 mod output;
+mod rate_lines;
 mod rates_file;
+mod subject;
 mod tensors;
 
 use lora_rates_common::sdxl::config::SdxlConfig;

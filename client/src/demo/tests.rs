@@ -53,7 +53,12 @@ fn the_pictures_are_read_with_their_captions_and_fill_two_buckets() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     pictures::write(folder.path()).expect("the pictures can be written");
     let buckets = BucketOptions { resolution: (64, 64), min: 32, max: 96, step: 32, ..Default::default() };
-    let options = DatasetOptions { train_data_dir: folder.path().into(), caption_extension: ".txt".into(), buckets };
+    let options = DatasetOptions {
+        train_data_dir: folder.path().into(),
+        caption_extension: ".txt".into(),
+        buckets,
+        ..DatasetOptions::default()
+    };
     let images = Dataset::scan(&options).expect("the pictures are read").images;
     assert_eq!(images.iter().map(|image| image.repeats).collect::<Vec<_>>(), [1, 1, 1, 2, 2, 2]);
     assert!(images.iter().all(|image| image.caption.contains(" ground")), "{images:?}");

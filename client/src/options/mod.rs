@@ -13,10 +13,11 @@ pub use config_file::{Error, read};
 pub use help::{EXAMPLES, SWEEP_EXAMPLES};
 pub use resolution::Resolution;
 
+use crate::failure::Failure;
 use lora_rates_common::schedule::LrScheduler;
 use lora_rates_common::tokenizer::TokenLength;
 use serde::{Deserialize, Deserializer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Makes one set of options of two: every field that the first leaves open is taken from the second.
 macro_rules! overlay {
@@ -51,6 +52,10 @@ pub struct Options {
     /// Folder of pictures, or of folders named N_class: N repeats, and the caption of pictures that have none
     #[arg(long, value_name = "FOLDER", help_heading = "Data")]
     pub train_data_dir: Option<PathBuf>,
+    /// Folder of held-out pictures, in the same form: never trained on; the loss on them is measured. Repeats don't
+    /// count there
+    #[arg(long, value_name = "FOLDER", help_heading = "Validation")]
+    pub validation_data_dir: Option<PathBuf>,
     /// Extension of the caption files beside the pictures [default: .caption]
     #[arg(long, value_name = "EXT", help_heading = "Data")]
     pub caption_extension: Option<String>,
@@ -165,12 +170,24 @@ pub struct Options {
     #[arg(long, value_name = "T", help_heading = "Loss")]
     pub max_timestep: Option<u32>,
 
+    /// How the timesteps of a step are drawn: uniform (each for itself), or stratified (one of each part of the range) for
+    /// a steadier gradient [default: uniform]
+    #[arg(long, value_name = "NAME", help_heading = "Loss")]
+    pub timestep_sampling: Option<String>,
+    /// How noise is drawn: independent, or antithetic (every second epoch repeats the one before it with the noise
+    /// negated and the timesteps mirrored) [default: independent]
+    #[arg(long, value_name = "NAME", help_heading = "Loss")]
+    pub noise_sampling: Option<String>,
+
     /// Hold out this part of the pictures, never train on them, and measure the loss on them, as in 0.2
     #[arg(long, value_name = "PART", help_heading = "Validation")]
     pub validation_split: Option<f64>,
     /// Steps between two measurements on the held-out pictures [default: 100]
     #[arg(long, value_name = "N", help_heading = "Validation")]
     pub validate_every_n_steps: Option<u64>,
+    /// Timesteps at which each held-out picture is measured: more make error bars smaller [default: 4, more of few pictures]
+    #[arg(long, value_name = "N", help_heading = "Validation")]
+    pub validation_samples_per_image: Option<u32>,
     /// End the search after so many measurements in a row without a new best [default: never]
     #[arg(long, value_name = "N", help_heading = "Validation")]
     pub early_stop: Option<u32>,
@@ -188,6 +205,17 @@ pub struct Options {
     /// Sampler: euler is the only one [default: euler]
     #[arg(long, value_name = "NAME", help_heading = "Sample pictures")]
     pub sample_sampler: Option<String>,
+    /// At the end, set rates of a smaller size to 0 if the held-out loss doesn't rise beyond its error; else try T/2, T/4, ...
+    #[arg(long, value_name = "T", help_heading = "Validation")]
+    pub prune: Option<f64>,
+    /// At the end, measure how the held-out loss bends with each rate: which ones the data determine
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true,
+        help_heading = "Validation")]
+    pub curvature: Option<bool>,
+    /// Below this curvature a rate counts as not determined by the data [default: 10 application_loss_weight: the penalty
+    /// moves such rates by more than 0.1]
+    #[arg(long, value_name = "CURVATURE", help_heading = "Validation")]
+    pub curvature_bound: Option<f64>,
 
     /// cpu, or cuda:K for the GPU of number K; several with commas, a worker each [default: all GPUs, else the CPU]
     #[arg(long, value_name = "DEVICE", value_delimiter = ',', action = clap::ArgAction::Append,
@@ -228,13 +256,27 @@ impl Options {
             train_batch_size gradient_accumulation_steps max_train_steps max_train_epochs learning_rate
             optimizer_type optimizer_args lr_scheduler lr_warmup_steps lr_scheduler_num_cycles lr_scheduler_power seed
             application_loss_weight penalize_dead_slots min_snr_gamma debiased_estimation_loss v_parameterization
-            scale_v_pred_loss_like_noise_pred v_pred_like_loss noise_offset min_timestep max_timestep
-            validation_split validate_every_n_steps early_stop
+            scale_v_pred_loss_like_noise_pred v_pred_like_loss noise_offset min_timestep max_timestep timestep_sampling noise_sampling
+            validation_data_dir validation_split validate_every_n_steps validation_samples_per_image early_stop
+            prune curvature curvature_bound
             sample_prompts sample_every_n_steps sample_at_first sample_sampler
             device mixed_precision gradient_checkpointing
             output_dir output_name name save_every_n_steps
         )
     }
+}
+
+/// The options of a command line, and for what they leave open those of a file.
+///
+/// # Errors
+/// The file can't be read, or has what is no option.
+pub(crate) fn laid_over(options: Options, file: Option<&Path>) -> Result<Options, Failure> {
+    let file = file.map(read).transpose().map_err(|error| match error {
+        // A file that isn't there is like any other missing file.
+        Error::Read { .. } => Failure::Run(error.into()),
+        error => Failure::usage(error),
+    })?;
+    Ok(options.over(file.unwrap_or_default()))
 }
 
 /// A word, or a list of them.

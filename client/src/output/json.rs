@@ -27,6 +27,7 @@ pub(crate) fn search(search: &SearchStatus) -> Value {
         "networks": search.networks,
         "rates": search.rates,
         "best": search.best.as_deref().map(validation),
+        "conclusion": search.conclusion.as_deref(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! What a search leaves behind: tables and lines for people, files for programs.
 
 pub mod block_weight;
+mod conclusion;
 pub mod file;
 pub(crate) mod json;
 pub(crate) mod listing;
@@ -12,6 +13,7 @@ pub mod table;
 mod validations;
 pub mod weights;
 
+pub use conclusion::ConclusionReport;
 pub use subject::Subject;
 pub use validations::Validations;
 

@@ -1,6 +1,6 @@
 //! `NAME.json`: everything that a search was and came to.
 
-use super::{NetworkRates, Subject, Validations, block_weight, file};
+use super::{ConclusionReport, NetworkRates, Subject, Validations, block_weight, file};
 use lora_rates_common::block::Block;
 use lora_rates_common::convert::{Baseline, StepRecord, Validation};
 use lora_rates_common::dataset::Image;
@@ -42,6 +42,9 @@ pub struct Report {
     /// The held-out loss with all live rates at one value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<BaselineReport>,
+    /// What was measured at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conclusion: Option<ConclusionReport>,
     /// What every step came to.
     pub history: Vec<StepReport>,
 }
@@ -180,6 +183,7 @@ impl Report {
             images: spec.map(images).unwrap_or_default(),
             validations: validations.all().map(Into::into).collect(),
             baselines: validations.baselines().iter().map(Into::into).collect(),
+            conclusion: None,
             history,
         }
     }

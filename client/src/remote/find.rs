@@ -58,6 +58,7 @@ mod tests {
             created_ms: 0,
             networks: Vec::new(),
             best: None,
+            conclusion: None,
         }
     }
 

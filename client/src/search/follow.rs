@@ -143,6 +143,9 @@ impl Follower<'_> {
             SearchEvent::SamplePicture(_) => {}
             SearchEvent::Status(status) => {
                 self.progress.workers(status.workers);
+                if let Some(conclusion) = &status.conclusion {
+                    self.results.conclude(conclusion);
+                }
                 self.end = self.ended(status);
             }
         }

@@ -52,8 +52,11 @@ pub(crate) fn open_model(settings: &Settings) -> Result<Model, Failure> {
 /// Anything is missing, broken or doesn't fit the rest.
 pub(crate) fn open(settings: &Settings, seed: u64, model: &Model) -> Result<Inputs, Failure> {
     let networks = networks(settings, &model.config)?;
-    let data =
-        DatasetOptions { train_data_dir: absolute(&settings.dataset.train_data_dir)?, ..settings.dataset.clone() };
+    let data = DatasetOptions {
+        train_data_dir: absolute(&settings.dataset.train_data_dir)?,
+        validation_data_dir: settings.dataset.validation_data_dir.as_deref().map(absolute).transpose()?,
+        ..settings.dataset.clone()
+    };
     let dataset = Dataset::scan(&data).map_err(from_dataset)?;
     let mut report = format!("{}{}", network::report(&networks), dataset.summary());
 

@@ -5,9 +5,10 @@ use crate::failure::Failure;
 use crate::output::listing::terminal_width;
 use crate::output::report::{Report, StepReport};
 use crate::output::stdout::print;
-use crate::output::{NetworkRates, Subject, Validations, block_weight, json, table, weights};
+use crate::output::{ConclusionReport, NetworkRates, Subject, Validations, block_weight, json, table, weights};
 use crate::progress::note;
 use anyhow::{Context as _, anyhow};
+use lora_rates_common::conclusion::Conclusion;
 use lora_rates_common::convert::{StepRecord, Validation};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -69,13 +70,14 @@ pub(crate) struct Results {
     history: Vec<StepReport>,
     validations: Validations,
     pictures: Vec<PathBuf>,
+    conclusion: Option<Arc<Conclusion>>,
 }
 
 impl Results {
     /// For a search of which nothing is known but what it begins with.
     pub(crate) fn new(subject: impl Into<Subject>, rates: Vec<f64>, place: Option<Place>, json: bool) -> Self {
         let (history, validations, pictures) = Default::default();
-        Self { subject: subject.into(), place, json, rates, history, validations, pictures }
+        Self { subject: subject.into(), place, json, rates, history, validations, pictures, conclusion: None }
     }
 
     /// Whether standard output is for JSON.
@@ -117,6 +119,11 @@ impl Results {
             self.pictures.push(path);
         }
         new
+    }
+
+    /// Takes in what was measured at the end.
+    pub(crate) fn conclude(&mut self, conclusion: &Arc<Conclusion>) {
+        self.conclusion = Some(Arc::clone(conclusion));
     }
 
     /// Writes and prints the rates as they are.
@@ -163,8 +170,14 @@ impl Results {
             weights::save(&path, &best.rates)?;
             files.push(path);
         }
+        if let Some(pruned) = self.conclusion.as_deref().and_then(|it| it.pruned.as_ref()) {
+            let path = place.path("-pruned.safetensors");
+            weights::save(&path, pruned)?;
+            files.push(path);
+        }
         let mut content = Report::new(&self.subject, finished, &self.rates, self.history.clone(), &self.validations);
         content.stopped_early = early;
+        content.conclusion = self.conclusion.as_deref().map(|it| ConclusionReport::new(&self.subject, it));
         content.save(&report).with_context(|| format!("can't write {}; check --output_dir", report.display()))?;
         files.push(report);
         let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
@@ -195,6 +208,14 @@ impl Results {
         } else {
             text += &comparison;
             text += &lines(&networks);
+        }
+        if let Some(conclusion) = &self.conclusion {
+            text += &ConclusionReport::new(&self.subject, conclusion).text();
+            if let Some(pruned) = &conclusion.pruned {
+                let networks = self.subject.with_rates(pruned);
+                // Writing to a String can't fail.
+                let _ = write!(text, "pruned\n{}{}", table::table(&networks, width), lines(&networks));
+            }
         }
         Ok(print(&text)?)
     }

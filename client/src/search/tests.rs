@@ -28,6 +28,7 @@ fn spec() -> SearchSpec {
         repeats: 1,
         loss_weight: 1.0,
         fit: Buckets::new(&BucketOptions::default()).unwrap().fit(64, 64),
+        held_out: false,
     };
     SearchSpec {
         model: ModelRef { path: "/model".into(), vae: None, digest: "ef".repeat(32) },
@@ -148,6 +149,7 @@ fn planned(left_as: SearchState, step: u64, existing: Existing) -> Result<Plan, 
         failure: Some("the disk is full".to_owned()),
         optimizer,
         best: None,
+        conclusion: None,
     };
     Store::open(state.path()).unwrap().create(&stored, &spec).unwrap();
     plan(&state, existing).map_err(|failure| {

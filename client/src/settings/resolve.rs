@@ -9,11 +9,13 @@ use lora_rates_common::dataset::buckets::{BucketOptions, Buckets};
 use lora_rates_common::diffusion::{LossOptions, TIMESTEPS};
 use lora_rates_common::optimizer::AdamW;
 use lora_rates_common::schedule::{self, Schedule};
-use lora_rates_common::spec::{Precision, SearchOptions};
+use lora_rates_common::spec::SearchOptions;
+use lora_rates_common::validation::MAX_SAMPLES_PER_IMAGE;
 use lora_rates_worker::device::Device;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Steps between two evaluations on held-out pictures, unless the user says.
 const VALIDATE_EVERY: u64 = 100;
@@ -98,7 +100,7 @@ impl Settings {
             let (value, range) = (format!("{} devices", self.devices.len()), format!("at most {MAX_DEVICES}"));
             return Err(Error::Range { option: "device", value, range });
         }
-        validation(options)?;
+        validation(options, self.dataset.validation_data_dir.is_some())?;
         options.loss.validate()?;
         if self.max_train_epochs.is_none() {
             // With epochs the number of steps, and so the room for a warm-up, is known once the pictures are.
@@ -138,21 +140,38 @@ fn refuse_local(options: &Options) -> Result<(), Error> {
 }
 
 /// Checks what is said of held-out pictures.
-fn validation(options: &SearchOptions) -> Result<(), Error> {
+fn validation(options: &SearchOptions, of_their_own: bool) -> Result<(), Error> {
     let split = options.validation_split;
     if !(0.0..1.0).contains(&split) {
         let range = "from 0 to below 1: the part of the pictures that is held out".to_owned();
         return Err(Error::Range { option: "validation_split", value: split.to_string(), range });
     }
-    let needs =
-        [("validate_every_n_steps", options.validate_every_n_steps > 0), ("early_stop", options.early_stop > 0)];
-    if let Some((option, _)) = needs.into_iter().find(|(_, given)| *given && split == 0.0) {
-        let what = "without held-out pictures there is nothing to measure; give a part such as 0.2";
+    if of_their_own && split > 0.0 {
+        return Err(Error::Conflict("validation_split", "validation_data_dir"));
+    }
+    let held_out = of_their_own || split > 0.0;
+    let needs = [
+        ("validate_every_n_steps", options.validate_every_n_steps > 0),
+        ("validation_samples_per_image", options.validation_samples_per_image > 0),
+        ("early_stop", options.early_stop > 0),
+        ("prune", options.prune != 0.0),
+        ("curvature", options.curvature),
+    ];
+    if let Some((option, _)) = needs.into_iter().find(|(_, given)| *given && !held_out) {
+        let what = "without held-out pictures there is nothing to measure; give a part such as 0.2, or \
+                    --validation_data_dir";
         return Err(Error::Needs { option, needed: "validation_split", what });
     }
-    if split > 0.0 {
+    if options.curvature_bound.is_some() && !options.curvature {
+        let (option, needed, what) = ("curvature_bound", "curvature", "it is the bound of what that measures");
+        return Err(Error::Needs { option, needed, what });
+    }
+    number("prune", options.prune, 0.0..=1e6)?;
+    number("curvature_bound", options.curvature_bound.unwrap_or_default(), 0.0..=1e30)?;
+    if held_out {
         within("validate_every_n_steps", options.validate_every_n_steps, 1..=MAX_STEPS)?;
     }
+    within("validation_samples_per_image", options.validation_samples_per_image, 0..=MAX_SAMPLES_PER_IMAGE)?;
     Ok(())
 }
 
@@ -183,6 +202,7 @@ fn dataset(options: &Options, default: DatasetOptions) -> Result<DatasetOptions,
     let buckets = default.buckets;
     Ok(DatasetOptions {
         train_data_dir: required("train_data_dir", options, "give a folder of pictures")?,
+        validation_data_dir: options.validation_data_dir.clone(),
         caption_extension: options.caption_extension.clone().unwrap_or(default.caption_extension),
         buckets: BucketOptions {
             resolution: options.resolution.map_or(buckets.resolution, |size| (size.width, size.height)),
@@ -223,7 +243,7 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
             lr_scheduler_num_cycles: options.lr_scheduler_num_cycles.unwrap_or(rate.lr_scheduler_num_cycles),
             lr_scheduler_power: options.lr_scheduler_power.unwrap_or(rate.lr_scheduler_power),
         },
-        mixed_precision: precision(options.mixed_precision.as_deref())?,
+        mixed_precision: named("mixed_precision", options.mixed_precision.as_deref())?,
         gradient_checkpointing: options.gradient_checkpointing.unwrap_or(default.gradient_checkpointing),
         cache_latents: options.cache_latents.unwrap_or(default.cache_latents),
         cache_dir: None,
@@ -233,10 +253,20 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
         validate_every_n_steps: match options.validate_every_n_steps {
             // A 0 that was asked for is refused, not replaced.
             Some(every) => every,
-            None if options.validation_split.is_some_and(|split| split > 0.0) => VALIDATE_EVERY,
+            None if options.validation_data_dir.is_some()
+                || options.validation_split.is_some_and(|split| split > 0.0) =>
+            {
+                VALIDATE_EVERY
+            }
             None => 0,
         },
         early_stop: options.early_stop.unwrap_or_default(),
+        validation_samples_per_image: options.validation_samples_per_image.unwrap_or_default(),
+        timestep_sampling: named("timestep_sampling", options.timestep_sampling.as_deref())?,
+        prune: options.prune.unwrap_or_default(),
+        curvature: options.curvature.unwrap_or_default(),
+        curvature_bound: options.curvature_bound,
+        noise_sampling: named("noise_sampling", options.noise_sampling.as_deref())?,
     })
 }
 
@@ -272,9 +302,10 @@ fn cache_dir(options: &Options, output_dir: &std::path::Path) -> Result<Option<P
     Ok(to_disk.then(|| options.cache_dir.clone().unwrap_or_else(|| output_dir.join("cache"))))
 }
 
-fn precision(given: Option<&str>) -> Result<Precision, Error> {
-    let Some(given) = given else { return Ok(Precision::default()) };
-    let (option, value) = ("mixed_precision", given.to_owned());
+/// One of an option's names; its default where none is given.
+fn named<T: FromStr<Err = String> + Default>(option: &'static str, given: Option<&str>) -> Result<T, Error> {
+    let Some(given) = given else { return Ok(T::default()) };
+    let value = given.to_owned();
     given.parse().map_err(|why| Error::Unsupported { option, value, why })
 }
 

@@ -75,6 +75,8 @@ fn numbers_out_of_range_name_their_option() {
 fn what_is_not_supported_is_refused_with_the_reason() {
     assert!(refusal(|o| o.mixed_precision = Some("fp16".into())).contains("exceed the range of fp16: use bf16"));
     assert!(refusal(|o| o.mixed_precision = Some("fp8".into())).contains("no (f32) or bf16"));
+    assert!(refusal(|o| o.timestep_sampling = Some("even".into())).contains("uniform or stratified"));
+    assert!(refusal(|o| o.noise_sampling = Some("none".into())).contains("independent or antithetic"));
     assert!(refusal(|o| o.network_module = Some("lycoris.kohya".into())).contains("networks.lora"));
     assert!(refusal(|o| o.optimizer_type = Some("Lion".into())).contains("AdamW"));
     assert!(refusal(|o| o.device = Some(vec!["tpu".into()])).contains("--device"));
@@ -93,6 +95,12 @@ fn held_out_pictures_are_measured_every_hundred_steps_unless_told() {
     assert_eq!(resolve(least()).validate_every_n_steps, 0);
     let message = refusal(|o| o.validate_every_n_steps = Some(10));
     assert!(message.contains("--validate_every_n_steps needs --validation_split"), "{message}");
+    assert!(refusal(|o| o.validation_samples_per_image = Some(1)).contains("needs --validation_split"));
+    let own = Options { validation_data_dir: Some("held".into()), ..least() };
+    let own = Settings::resolve(&own, Existing::Refuse).unwrap();
+    assert_eq!((own.options.validate_every_n_steps, own.options.validation_split), (100, 0.0));
+    let both = |o: &mut Options| (o.validation_data_dir, o.validation_split) = (Some("held".into()), Some(0.5));
+    assert!(refusal(both).contains("--validation_split and --validation_data_dir exclude each other"));
     assert!(refusal(|o| o.early_stop = Some(1)).contains("--early_stop needs --validation_split"));
     for split in [1.0, -0.1, f64::NAN] {
         assert!(refusal(|o| o.validation_split = Some(split)).contains("--validation_split is"));

@@ -105,8 +105,9 @@ pub(crate) fn run(settings: Settings, axes: &Axes) -> Result<(), Failure> {
 
 /// Refuses what can be seen to be wrong before any file is opened.
 fn check(settings: &Settings, axes: &Axes) -> Result<(), Failure> {
-    if settings.options.validation_split == 0.0 {
-        let what = "a sweep compares held-out losses; give the part of the pictures that is held out, such as 0.2";
+    if settings.options.validation_split == 0.0 && settings.dataset.validation_data_dir.is_none() {
+        let what = "a sweep compares held-out losses; give the part of the pictures that is held out, such as \
+                    0.2, or --validation_data_dir";
         return Err(Failure::usage(settings::Error::Missing { option: "validation_split", what }));
     }
     if let Some(samples) = &settings.samples {

@@ -200,6 +200,7 @@ mod tests {
             created_ms: 0,
             networks: Vec::new(),
             best,
+            conclusion: None,
         };
         Row::new(&point, &spec(), Some(&status))
     }

@@ -1,6 +1,7 @@
 //! What coordinator, workers and clients tell each other, as domain types.
 
 use super::SamplePicture;
+use crate::conclusion::Conclusion;
 use crate::plan::Microbatch;
 use crate::sdxl::config::SdxlConfig;
 use crate::spec::SearchSpec;
@@ -87,6 +88,8 @@ pub struct SearchStatus {
     pub networks: Vec<String>,
     /// The evaluation of the lowest held-out loss so far.
     pub best: Option<Arc<Validation>>,
+    /// What was measured at its end, if that was asked for.
+    pub conclusion: Option<Arc<Conclusion>>,
 }
 
 /// The loss on the held-out pictures under the rates of a step.

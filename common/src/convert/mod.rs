@@ -6,6 +6,7 @@
 
 mod blob;
 mod check;
+mod conclusion;
 mod error;
 mod message;
 mod options;

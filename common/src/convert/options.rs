@@ -10,6 +10,7 @@ use crate::schedule;
 use crate::spec::{Precision, SearchOptions};
 use crate::tokenizer::TokenLength;
 use lora_rates_proto::v1;
+use std::str::FromStr;
 
 impl From<&SearchOptions> for v1::SearchOptions {
     fn from(options: &SearchOptions) -> Self {
@@ -36,6 +37,12 @@ impl From<&SearchOptions> for v1::SearchOptions {
             validation_split: options.validation_split,
             validate_every_n_steps: options.validate_every_n_steps,
             early_stop: options.early_stop,
+            validation_samples_per_image: options.validation_samples_per_image,
+            timestep_sampling: options.timestep_sampling.name().to_owned(),
+            noise_sampling: options.noise_sampling.name().to_owned(),
+            prune: options.prune,
+            curvature: options.curvature,
+            curvature_bound: options.curvature_bound,
         }
     }
 }
@@ -79,8 +86,23 @@ impl TryFrom<v1::SearchOptions> for SearchOptions {
                 0..=MAX_STEPS,
             )?,
             early_stop: options.early_stop,
+            validation_samples_per_image: options.validation_samples_per_image,
+            timestep_sampling: named(&of("timestep_sampling"), &options.timestep_sampling)?,
+            noise_sampling: named(&of("noise_sampling"), &options.noise_sampling)?,
+            prune: options.prune,
+            curvature: options.curvature,
+            curvature_bound: options.curvature_bound,
         })
     }
+}
+
+/// One of an option's names; its default where none is given.
+fn named<T: FromStr<Err = String> + Default>(field: &str, name: &str) -> Result<T, Error> {
+    if name.is_empty() {
+        return Ok(T::default());
+    }
+    super::check::length(field, name.len(), "bytes", 1..=super::MAX_NAME)?;
+    name.parse().map_err(|expected| Error::range(field, format!("{name:?}"), expected))
 }
 
 impl From<Precision> for v1::Precision {

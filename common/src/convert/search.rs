@@ -4,6 +4,7 @@ use super::CreateSearch;
 use super::check::{finite, length, name, rates, required, text, within, words};
 use super::{Baseline, Error, MAX_MESSAGE, MAX_NAME, MAX_NETWORKS, MAX_STEPS, PrepareProgress};
 use super::{SearchEvent, SearchState, SearchStatus, StepRecord, Validation};
+use crate::conclusion::Conclusion;
 use crate::spec::SearchSpec;
 use lora_rates_proto::v1;
 use lora_rates_proto::v1::watch_search_response::Event;
@@ -45,6 +46,7 @@ impl From<&SearchStatus> for v1::Search {
             created_ms: search.created_ms,
             networks: search.networks.clone(),
             best: search.best.as_deref().map(Into::into),
+            conclusion: search.conclusion.as_deref().map(Into::into),
         }
     }
 }
@@ -66,6 +68,7 @@ impl TryFrom<v1::Search> for SearchStatus {
             created_ms: search.created_ms,
             networks: networks(search.networks)?,
             best: search.best.map(Validation::try_from).transpose()?.map(Arc::new),
+            conclusion: search.conclusion.map(Conclusion::try_from).transpose()?.map(Arc::new),
         })
     }
 }

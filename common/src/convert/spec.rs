@@ -150,6 +150,7 @@ impl From<&Image> for v1::ImageRef {
             repeats: image.repeats,
             loss_weight: image.loss_weight,
             fit: Some((&image.fit).into()),
+            held_out: image.held_out,
         }
     }
 }
@@ -165,6 +166,7 @@ fn image(field: &str, image: v1::ImageRef) -> Result<Image, Error> {
         repeats: within(&format!("{field}.repeats"), image.repeats, 1..=plan::MAX_SAMPLES as u32)?,
         loss_weight: image.loss_weight,
         fit: fit(&format!("{field}.fit"), required(&format!("{field}.fit"), image.fit)?)?,
+        held_out: image.held_out,
     })
 }
 

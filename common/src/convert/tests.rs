@@ -8,6 +8,7 @@ use crate::dataset::buckets::Fit;
 use crate::diffusion::LossOptions;
 use crate::noise::Key;
 use crate::optimizer::AdamW;
+use crate::plan::{NoiseSampling, TimestepSampling};
 use crate::sampling;
 use crate::schedule::{LrScheduler, Options};
 use crate::spec::{ModelRef, NetworkRef, Precision, SearchOptions, SearchSpec};
@@ -43,6 +44,7 @@ fn image(repeats: u32, bucket: (u32, u32)) -> Image {
         repeats,
         loss_weight: 0.3,
         fit: Fit { bucket, resized: (bucket.0 + 7, bucket.1 + 9), cut: (3, 4), crop: (5, -6), crop_flipped: (7, -8) },
+        held_out: false,
     }
 }
 
@@ -82,6 +84,12 @@ fn options() -> SearchOptions {
         validation_split: 0.25,
         validate_every_n_steps: 5,
         early_stop: 3,
+        validation_samples_per_image: 6,
+        timestep_sampling: TimestepSampling::Stratified,
+        noise_sampling: NoiseSampling::Antithetic,
+        prune: 0.05,
+        curvature: true,
+        curvature_bound: Some(1e-3),
     }
 }
 

@@ -151,6 +151,7 @@ fn sample_message(sample: &PlanSample) -> v1::Sample {
         timestep: sample.timestep,
         noise_step: sample.noise_key.step,
         noise_sample: sample.noise_key.sample,
+        negated: sample.negated,
     }
 }
 
@@ -266,6 +267,6 @@ fn plan_sample(field: &str, sample: &v1::Sample, spec: &SearchSpec) -> Result<((
         .ok_or_else(|| Error::range(&format!("{field}.image"), sample.image, format!("below {}", spec.images.len())))?;
     check::within(&format!("{field}.timestep"), sample.timestep, 0..=TIMESTEPS - 1)?;
     let noise_key = Key { seed: spec.options.seed, step: sample.noise_step, sample: sample.noise_sample };
-    let v1::Sample { image: number, repeat, flip, timestep, .. } = *sample;
-    Ok((image.fit.bucket, PlanSample { image: number, repeat, flip, timestep, noise_key }))
+    let v1::Sample { image: number, repeat, flip, timestep, negated, .. } = *sample;
+    Ok((image.fit.bucket, PlanSample { image: number, repeat, flip, timestep, noise_key, negated }))
 }

@@ -54,6 +54,17 @@ pub enum Error {
         /// The picture.
         path: PathBuf,
     },
+    /// A held-out picture that is trained on.
+    #[error(
+        "{} has the same content as {}, which is trained on: take one of them away, or the held-out loss says nothing",
+        held_out.display(), trained.display()
+    )]
+    Trained {
+        /// The held-out picture.
+        held_out: PathBuf,
+        /// The other.
+        trained: PathBuf,
+    },
     /// No extension.
     #[error("{0:?} is no caption extension: expected one such as .txt")]
     CaptionExtension(String),

@@ -223,3 +223,23 @@ fn a_dataset_survives_being_written_and_read() {
     let text = serde_json::to_string(&dataset).unwrap();
     assert_eq!(serde_json::from_str::<Dataset>(&text).unwrap(), dataset);
 }
+
+#[test]
+fn held_out_pictures_of_their_own_folder_come_last_and_are_none_to_train_on() {
+    let train = Folder::new().picture("2_cat/b.png", 64, 64).picture("2_cat/c.png", 60, 64);
+    let held_out = Folder::new().picture("5_dog/a.png", 50, 64).with("5_dog/a.txt", "a dog");
+    let options = DatasetOptions {
+        validation_data_dir: Some(held_out.0.path().into()),
+        caption_extension: ".txt".into(),
+        ..train.options()
+    };
+    let dataset = Dataset::scan(&options).unwrap();
+    assert_eq!((names(&dataset), captions(&dataset)), (vec!["b.png", "c.png", "a.png"], vec!["cat", "cat", "a dog"]));
+    assert_eq!(dataset.images.iter().map(|image| image.held_out).collect::<Vec<_>>(), [false, false, true]);
+    assert!(dataset.summary().starts_with("2 pictures, 4 with repeats"), "{}", dataset.summary());
+
+    let twice = held_out.picture("5_dog/z.png", 60, 64);
+    let error = Dataset::scan(&options).unwrap_err().to_string();
+    assert!(error.contains("z.png has the same content as") && error.contains("c.png, which is trained"), "{error}");
+    drop(twice);
+}

@@ -2,7 +2,16 @@ use super::*;
 use std::collections::HashSet;
 
 fn options() -> PlanOptions {
-    PlanOptions { batch_size: 4, accumulation: 3, seed: 42, flip_aug: true, min_timestep: 0, max_timestep: 1000 }
+    PlanOptions {
+        batch_size: 4,
+        accumulation: 3,
+        seed: 42,
+        flip_aug: true,
+        min_timestep: 0,
+        max_timestep: 1000,
+        timestep_sampling: TimestepSampling::Uniform,
+        noise_sampling: NoiseSampling::Independent,
+    }
 }
 
 /// 37 images in three buckets, repeated one to three times; the last one never.
@@ -119,4 +128,93 @@ fn what_can_not_be_planned_is_refused() {
     assert_eq!(refused(&[image(1)], &|o| o.accumulation = 0), Error::NoAccumulation);
     assert_eq!(refused(&[image(1)], &|o| o.max_timestep = 1001), Error::Timesteps { min: 0, max: 1001 });
     assert_eq!(refused(&[image(1)], &|o| o.min_timestep = 1000), Error::Timesteps { min: 1000, max: 1000 });
+}
+
+fn timesteps(batches: &[Microbatch]) -> Vec<u32> {
+    batches.iter().flat_map(|batch| &batch.samples).map(|sample| sample.timestep).collect()
+}
+
+#[test]
+fn stratified_timesteps_of_a_step_are_one_of_each_part_of_the_range() {
+    let options = PlanOptions { timestep_sampling: TimestepSampling::Stratified, min_timestep: 37, ..options() };
+    let (plan, uniform) = (Plan::new(&images(), &options).unwrap(), self::plan());
+    let mut orders = HashSet::new();
+    for step in 0..40 {
+        let batches = plan.step(step);
+        assert_eq!(batches, plan.step(step));
+        let mut drawn = timesteps(&batches);
+        let order: Vec<u32> = drawn.clone();
+        drawn.sort_unstable();
+        let width = 963.0 / drawn.len() as f64;
+        for (part, timestep) in drawn.iter().enumerate() {
+            let low = 37.0 + part as f64 * width;
+            assert!((low.floor()..low + width).contains(&f64::from(*timestep)), "{timestep} in part {part}");
+        }
+        orders.insert(order.iter().map(|it| drawn.binary_search(it).unwrap_or(0)).collect::<Vec<_>>());
+        // Nothing else of a sample changes.
+        let keys = |batches: &[Microbatch]| -> Vec<_> {
+            batches
+                .iter()
+                .flat_map(|batch| &batch.samples)
+                .map(|it| (it.image, it.repeat, it.flip, it.noise_key))
+                .collect()
+        };
+        assert_eq!(keys(&batches), keys(&uniform.step(step)));
+    }
+    assert!(orders.len() > 35, "the parts are not in random order");
+}
+
+/// Chi-square of every place in a step: by itself a stratified timestep is uniform, also where parts are no whole number
+/// of timesteps.
+#[test]
+fn a_stratified_timestep_by_itself_is_uniform() {
+    let options = PlanOptions {
+        batch_size: 3,
+        accumulation: 1,
+        timestep_sampling: TimestepSampling::Stratified,
+        min_timestep: 5,
+        max_timestep: 15,
+        ..options()
+    };
+    let plan = Plan::new(&[PlanImage { bucket: (64, 64), repeats: 3 }], &options).unwrap();
+    const STEPS: u32 = 20_000;
+    let mut counts = [[0_u32; 10]; 3];
+    for step in 0..STEPS {
+        for (place, timestep) in timesteps(&plan.step(step.into())).into_iter().enumerate() {
+            counts[place][(timestep - 5) as usize] += 1;
+        }
+    }
+    let expected = f64::from(STEPS) / 10.0;
+    for counts in counts {
+        let chi: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
+        // 9 degrees of freedom: one time in 10,000 it is over 33.7.
+        assert!(chi < 33.7, "{chi}: {counts:?}");
+    }
+}
+
+#[test]
+fn every_second_antithetic_epoch_mirrors_the_one_before_it() {
+    for timestep_sampling in [TimestepSampling::Uniform, TimestepSampling::Stratified] {
+        let options = PlanOptions {
+            noise_sampling: NoiseSampling::Antithetic,
+            min_timestep: 10,
+            max_timestep: 900,
+            timestep_sampling,
+            ..options()
+        };
+        let plan = Plan::new(&images(), &options).unwrap();
+        let plain = PlanOptions { noise_sampling: NoiseSampling::Independent, ..options };
+        let plain = Plan::new(&images(), &plain).unwrap();
+        let steps = plan.steps_per_epoch();
+        for step in (0..steps).chain(2 * steps..3 * steps) {
+            let (first, second) = (plan.step(step), plan.step(step + steps));
+            assert_eq!(first, plain.step(step));
+            let mirrored =
+                |sample: &PlanSample| PlanSample { negated: true, timestep: 909 - sample.timestep, ..*sample };
+            let expected: Vec<Vec<PlanSample>> =
+                first.iter().map(|batch| batch.samples.iter().map(mirrored).collect()).collect();
+            assert_eq!(second.into_iter().map(|batch| batch.samples).collect::<Vec<_>>(), expected);
+        }
+        assert_ne!(plan.step(0), plan.step(2 * steps));
+    }
 }

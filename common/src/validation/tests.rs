@@ -16,6 +16,7 @@ fn spec(images: u32, split: f64) -> SearchSpec {
             repeats: 1 + number % 2,
             loss_weight: 1.0,
             fit: buckets.fit(size.0, size.1),
+            held_out: false,
         }
     };
     let options: SearchOptions = serde_json::from_value(serde_json::json!({
@@ -71,25 +72,26 @@ fn the_split_leaves_something_on_both_sides() {
 fn timesteps_are_stratified_and_noise_is_of_its_own() {
     let spec = spec(10, 0.3);
     let validation = spec.validation().unwrap();
-    let mut timesteps: Vec<u32> = Vec::new();
     let mut keys = std::collections::BTreeSet::new();
+    let mut timesteps = std::collections::BTreeMap::<u32, Vec<u32>>::new();
     for batch in &validation.microbatches {
         assert!(batch.samples.len() <= 3);
         for sample in &batch.samples {
             assert_eq!(spec.images[sample.image as usize].fit.bucket, batch.bucket);
             assert!(sample.noise_key.step > crate::convert::MAX_STEPS);
             keys.insert((sample.noise_key.step, sample.noise_key.sample));
-            timesteps.push(sample.timestep);
+            timesteps.entry(sample.image).or_default().push(sample.timestep);
         }
     }
-    let total = validation.samples();
-    assert_eq!((timesteps.len(), keys.len()), (total, total));
-    assert!(total >= 32);
-    timesteps.sort_unstable();
-    let width = 800.0 / total as f64;
-    for (stratum, timestep) in timesteps.iter().enumerate() {
-        let low = 100.0 + stratum as f64 * width;
-        assert!((low.floor()..low + width).contains(&f64::from(*timestep)), "{timestep} in stratum {stratum}");
+    assert_eq!((keys.len(), timesteps.len()), (validation.samples(), 3));
+    for mut of_picture in timesteps.into_values() {
+        assert_eq!(of_picture.len(), 11);
+        of_picture.sort_unstable();
+        let width = 800.0 / 11.0;
+        for (stratum, timestep) in of_picture.iter().enumerate() {
+            let low = 100.0 + stratum as f64 * width;
+            assert!((low.floor()..low + width).contains(&f64::from(*timestep)), "{timestep} in stratum {stratum}");
+        }
     }
     assert_eq!(spec.validation().unwrap(), validation);
 }
@@ -102,12 +104,20 @@ fn evaluations_are_at_the_beginning_every_so_often_and_at_the_end() {
 }
 
 #[test]
-fn the_standard_error_is_that_of_the_mean() {
-    // Four numbers with variance 5/3 (n - 1 in the denominator).
-    let (loss, error) = mean(&[1.0, 2.0, 3.0, 4.0]);
-    assert_eq!(loss, 2.5);
-    assert!((error - (5.0_f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
-    assert_eq!(mean(&[7.0]), (7.0, 0.0));
+fn pictures_of_a_folder_of_their_own_are_held_out_and_no_others() {
+    let mut spec = spec(6, 0.0);
+    let plain = spec.fingerprint();
+    spec.images[4].held_out = true;
+    spec.images[5].held_out = true;
+    spec.options.validate_every_n_steps = 10;
+    spec.options.validation_samples_per_image = 5;
+    spec.validate().unwrap();
+    assert_eq!(held_out(&spec), [false, false, false, false, true, true]);
+    assert_eq!(spec.validation().unwrap().samples(), 10);
+    assert_ne!(spec.fingerprint(), plain);
+    spec.options.validation_split = 0.5;
+    let error = spec.validate().unwrap_err().to_string();
+    assert!(error.contains("0 with held-out pictures of their own"), "{error}");
 }
 
 #[test]
@@ -132,6 +142,15 @@ fn what_makes_no_sense_is_refused() {
         },
         "early_stop is 2",
     );
+    refused(|spec| spec.options.validation_samples_per_image = 4097, "validation_samples_per_image is 4097");
+    refused(
+        |spec| {
+            spec.options.validation_split = 0.0;
+            spec.options.validate_every_n_steps = 0;
+            spec.options.validation_samples_per_image = 2;
+        },
+        "validation_samples_per_image is 2",
+    );
 }
 
 #[test]
@@ -149,4 +168,6 @@ fn encodings_mirror_only_what_is_trained_on() {
 fn searches_without_held_out_pictures_keep_their_fingerprints() {
     let text = serde_json::to_string(&spec(3, 0.0).options).unwrap();
     assert!(!text.contains("validat") && !text.contains("early_stop"), "{text}");
+    let image = serde_json::to_string(&spec(3, 0.0).images[0]).unwrap();
+    assert!(!image.contains("held_out"), "{image}");
 }

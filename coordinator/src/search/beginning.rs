@@ -5,6 +5,7 @@ use crate::search::members::Members;
 use crate::search::sampling::Samplings;
 use crate::search::update::Update;
 use crate::search::validations::Validations;
+use lora_rates_common::conclusion::Conclusion;
 use lora_rates_common::convert::{SearchState, Validation};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::spec::SearchSpec;
@@ -27,6 +28,8 @@ pub struct Beginning {
     pub validations: Vec<Arc<Validation>>,
     /// The step whose sample pictures were stored last, if any were.
     pub sampled: Option<u64>,
+    /// What is stored of its end.
+    pub conclusion: Option<Arc<Conclusion>>,
     /// Pictures (and whether mirrored) whose encodings are not in the store.
     pub missing: Vec<(u32, bool)>,
 }
@@ -42,6 +45,7 @@ impl Beginning {
             failure: None,
             validations: Vec::new(),
             sampled: None,
+            conclusion: None,
             missing: spec.encodings(),
             spec,
         }
@@ -54,7 +58,7 @@ impl Search {
     /// # Errors
     /// When the search makes no sense, or the optimizer's state is not one of it.
     pub fn new(beginning: Beginning) -> Result<Self, Error> {
-        let Beginning { id, spec, optimizer, state, failure, validations, sampled, missing } = beginning;
+        let Beginning { id, spec, optimizer, state, failure, validations, sampled, conclusion, missing } = beginning;
         spec.validate()?;
         let live = spec.live();
         let expected = live.len();
@@ -67,6 +71,7 @@ impl Search {
             plan: spec.plan()?,
             validations: Validations::new(&spec, validations),
             samplings: Samplings::new(&spec, sampled),
+            conclusion,
             encodings: spec.encodings().len(),
             missing: missing.into_iter().collect(),
             update: Update { schedule: spec.schedule()?, live, spec },

@@ -2,6 +2,7 @@
 
 use super::Error;
 use crate::ledger;
+use lora_rates_common::conclusion::Conclusion;
 use lora_rates_common::convert::{Draw, Drawn, Encode, Encoded, Evaluate, Evaluated, Gradient, Lease, PrepareProgress};
 use lora_rates_common::convert::{Rates, SamplePicture, SearchState, StepRecord, Validation};
 use lora_rates_common::optimizer::State;
@@ -56,7 +57,8 @@ pub enum Event {
     Abandoned(String),
     /// No result has come for long: what is being computed may be leased again.
     Overdue,
-    /// The store has what [`Command::Commit`], [`Command::Validated`] or [`Command::Sampled`] gave it.
+    /// The store has what [`Command::Commit`], [`Command::Validated`], [`Command::Sampled`] or [`Command::Concluded`] gave
+    /// it.
     Committed,
     /// The store has it not, for this reason.
     NotCommitted(String),
@@ -126,6 +128,8 @@ pub enum Command {
     Validated(Arc<Validation>),
     /// Store the pictures of a step; then say [`Event::Committed`].
     Sampled(Arc<[SamplePicture]>),
+    /// Store what was measured at the end; then say [`Event::Committed`].
+    Concluded(Arc<Conclusion>),
     /// Tell who watches of a step, which is committed.
     Publish(Arc<StepRecord>),
     /// Tell who watches of an evaluation, which is committed.

@@ -38,6 +38,11 @@ impl Validations {
         self.best.clone()
     }
 
+    /// What an evaluation computes.
+    pub(super) fn microbatches(&self) -> Arc<[Microbatch]> {
+        Arc::clone(&self.microbatches)
+    }
+
     /// What is to be evaluated after so many steps, unless it has been.
     pub(super) fn due(&self, step: u64) -> Option<Arc<[Microbatch]>> {
         let plan = self.plan.as_ref()?;
@@ -55,16 +60,14 @@ impl Validations {
 
     /// What a complete evaluation comes to.
     pub(super) fn validation(&self, state: &State, evaluation: &Evaluation) -> Result<Validation, Error> {
-        let results = evaluation.ledger.results().unwrap_or_default();
         let mut means = Vec::new();
         let mut samples = 0;
-        for of_variant in results.chunks(evaluation.microbatches.len().max(1)) {
-            let losses: Vec<f64> = of_variant.iter().flat_map(|losses| losses.iter().copied()).collect();
-            let mean = validation::mean(&losses);
+        for losses in evaluation.losses() {
+            let mean = losses.mean();
             if let Some(value) = [mean.0, mean.1].into_iter().find(|value| !value.is_finite()) {
                 return Err(Error::Diverged { what: "the held-out loss", value, step: state.step });
             }
-            samples = losses.len();
+            samples = losses.samples();
             means.push(mean);
         }
         let (loss, standard_error) = means.first().copied().unwrap_or_default();

@@ -3,8 +3,10 @@
 use super::sampling::Sampling;
 use super::{Command, Pending, Search, WorkerId};
 use crate::ledger::{Leases, Ledger};
+use lora_rates_common::conclusion::{self, Change};
 use lora_rates_common::convert::{Draw, Encode, Evaluate, Gradient, Lease, PrepareProgress, Rates, SearchState};
 use lora_rates_common::plan::Microbatch;
+use lora_rates_common::validation::Losses;
 use std::sync::Arc;
 
 /// What is being done.
@@ -34,16 +36,53 @@ pub(super) struct Step {
 /// An evaluation: all microbatches under the first rates, then under the next. Results are losses of samples.
 pub(super) struct Evaluation {
     pub(super) microbatches: Arc<[Microbatch]>,
-    pub(super) variants: Vec<Vec<f32>>,
+    pub(super) variants: Variants,
     pub(super) ledger: Ledger<Vec<f64>>,
 }
 
+/// The rates that are evaluated.
+pub(super) enum Variants {
+    /// After a step, with what they are compared with.
+    Step(Vec<Vec<f32>>),
+    /// At the end: what is done to the last ones. There may be very many.
+    End(Vec<f64>, Vec<Change>),
+}
+
+impl Variants {
+    fn len(&self) -> usize {
+        match self {
+            Self::Step(variants) => variants.len(),
+            Self::End(_, changes) => changes.len(),
+        }
+    }
+
+    fn get(&self, at: usize) -> Option<Vec<f32>> {
+        match self {
+            Self::Step(variants) => variants.get(at).cloned(),
+            Self::End(rates, changes) => Some(changes.get(at)?.of(rates).into_iter().map(|rate| rate as f32).collect()),
+        }
+    }
+}
+
 impl Evaluation {
+    /// Of all samples under all of these rates.
+    fn new(microbatches: Arc<[Microbatch]>, variants: Variants, workers: Vec<WorkerId>) -> Self {
+        let ledger = Ledger::new(microbatches.len() * variants.len(), workers);
+        Self { microbatches, variants, ledger }
+    }
+
     /// The rates and samples of an item.
-    pub(super) fn item(&self, at: usize) -> Option<(&Vec<f32>, &Microbatch)> {
+    pub(super) fn item(&self, at: usize) -> Option<(Vec<f32>, &Microbatch)> {
         let count = self.microbatches.len();
         let variant = at.checked_div(count)?;
         Some((self.variants.get(variant)?, self.microbatches.get(at % count)?))
+    }
+
+    /// What it comes to under each of the rates, once all results are there.
+    pub(super) fn losses(&self) -> Vec<Losses> {
+        let results = self.ledger.results().unwrap_or_default();
+        let of_variant = results.chunks(self.microbatches.len().max(1));
+        of_variant.map(|results| Losses::new(&self.microbatches, results.iter().copied().flatten())).collect()
     }
 }
 
@@ -80,7 +119,7 @@ impl Work {
             }
             Self::Evaluation(work) => {
                 let (rates, batch) = work.item(at)?;
-                let (rates, batch) = (rates.clone(), batch.clone());
+                let batch = batch.clone();
                 Command::Evaluate(worker, Evaluate { search_id, step, item: number, rates, batch })
             }
             Self::Sampling(work) => {
@@ -109,10 +148,15 @@ impl Search {
         }
         if let Some(microbatches) = self.validations.due(self.optimizer.step) {
             let variants = self.validations.variants(&self.optimizer.rates, &self.update.live);
-            let ledger = Ledger::new(microbatches.len() * variants.len(), workers);
-            self.work = Some(Work::Evaluation(Evaluation { microbatches, variants, ledger }));
+            let variants = Variants::Step(variants);
+            self.work = Some(Work::Evaluation(Evaluation::new(microbatches, variants, workers)));
         } else if self.is_sampling_due() {
             self.work = Some(Work::Sampling(self.begin_sampling(workers)));
+        } else if self.has_ended().is_some() {
+            let variants = Variants::End(self.optimizer.rates.clone(), self.changes());
+            let evaluation = Evaluation::new(self.validations.microbatches(), variants, workers);
+            self.work = Some(Work::Evaluation(evaluation));
+            out.push(Command::Progress(progress("measuring what the rates are worth", 0, 0)));
         } else {
             let rates = self.rates();
             out.extend(workers.iter().map(|worker| Command::Rates(*worker, rates.clone())));
@@ -168,10 +212,18 @@ impl Search {
         }
         let done = match self.work.take() {
             Some(Work::Step(step)) => self.finish_step(&step),
-            Some(Work::Evaluation(evaluation)) => {
-                self.validations.validation(&self.optimizer, &evaluation).map(|it| Pending::Validation(Arc::new(it)))
-            }
             Some(Work::Sampling(sampling)) => Ok(Pending::Pictures(sampling.pictures(self.optimizer.step))),
+            Some(Work::Evaluation(evaluation)) => match &evaluation.variants {
+                Variants::Step(_) => {
+                    let validation = self.validations.validation(&self.optimizer, &evaluation);
+                    validation.map(|it| Pending::Validation(Arc::new(it)))
+                }
+                Variants::End(rates, changes) => {
+                    let options = &self.update.spec.options;
+                    let conclusion = conclusion::conclude(options, rates, changes, &evaluation.losses());
+                    Ok(Pending::Conclusion(Arc::new(conclusion)))
+                }
+            },
             Some(Work::Encoding(_)) | None => return self.begin_work(out),
         };
         match done {
@@ -195,12 +247,6 @@ impl Search {
     /// What the search waits for before its first step: a worker, or its pictures' encodings.
     #[must_use]
     pub fn progress(&self) -> Option<PrepareProgress> {
-        let progress = |activity: &str, done, total| PrepareProgress {
-            worker: String::new(),
-            activity: activity.to_owned(),
-            done: u32::try_from(done).unwrap_or(u32::MAX),
-            total: u32::try_from(total).unwrap_or(u32::MAX),
-        };
         if !self.wants_workers() {
             return None;
         }
@@ -210,5 +256,15 @@ impl Search {
         let encoding = matches!(self.work, Some(Work::Encoding(_)));
         let done = self.encodings.saturating_sub(self.missing.len());
         encoding.then(|| progress("encoding pictures", done, self.encodings))
+    }
+}
+
+/// What all of them together are busy with.
+fn progress(activity: &str, done: usize, total: usize) -> PrepareProgress {
+    PrepareProgress {
+        worker: String::new(),
+        activity: activity.to_owned(),
+        done: u32::try_from(done).unwrap_or(u32::MAX),
+        total: u32::try_from(total).unwrap_or(u32::MAX),
     }
 }

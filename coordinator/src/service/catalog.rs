@@ -53,6 +53,7 @@ impl Catalog {
                 failure: stored.failure.clone(),
                 validations: store.validations(&stored.id, 0)?.into_iter().map(Arc::new).collect(),
                 sampled: store.last_pictures(&stored.id)?,
+                conclusion: stored.conclusion.clone(),
                 missing: create::missing(&spec, blobs),
                 spec,
             })?;
@@ -119,6 +120,7 @@ impl Catalog {
             failure: None,
             optimizer,
             best: None,
+            conclusion: None,
         };
         self.creating.insert(id, Creating { stored: stored.clone(), search, answers: vec![answer] });
         Some((stored, spec))

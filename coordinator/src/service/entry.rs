@@ -60,6 +60,7 @@ impl Entry {
             created_ms: stored.created_ms,
             networks: stored.networks.iter().map(|network| network.name.clone()).collect(),
             best: stored.best.clone(),
+            conclusion: stored.conclusion.clone(),
         };
         Self::new(stored, Work::Over(status))
     }

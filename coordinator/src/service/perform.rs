@@ -68,6 +68,9 @@ impl Service {
             }
             Command::Validated(validation) => self.write(id, move |store, id| store.add_validation(id, &validation)),
             Command::Sampled(pictures) => self.write(id, move |store, id| store.add_pictures(id, &pictures)),
+            Command::Concluded(conclusion) => {
+                self.write(id, move |store, id| store.conclude(id, &conclusion));
+            }
             Command::Publish(record) => {
                 tracing::debug!(search = id, step = record.step, loss = record.loss, "step");
                 self.settings.metrics.step(id, &record);

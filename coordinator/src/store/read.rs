@@ -2,6 +2,7 @@
 
 use super::numbers::from_blob;
 use super::{Error, Store, Stored, integer};
+use lora_rates_common::conclusion::Conclusion;
 use lora_rates_common::convert::{Baseline, SamplePicture, SearchState, StepRecord, Validation};
 use lora_rates_common::optimizer::State;
 use lora_rates_common::spec::{NetworkRef, SearchSpec};
@@ -51,7 +52,7 @@ impl Store {
     /// When they can't be read.
     pub fn searches(&self) -> Result<Vec<Stored>, Error> {
         let select = "SELECT id, request_id, fingerprint, max_train_steps, state, failure, step, rates, m, v, number,
-            name, created_ms, networks FROM searches ORDER BY number";
+            name, created_ms, networks, conclusion FROM searches ORDER BY number";
         self.rows(select, [], |row| self.stored(row))
     }
 
@@ -64,6 +65,10 @@ impl Store {
             serde_json::from_str(&networks).map_err(|error| self.corrupt(format!("search {id}: {error}")))?;
         let best = format!("{VALIDATION} ORDER BY loss, step LIMIT 1");
         let best = self.rows(&best, [&id], |row| self.validation(row))?.pop().map(Arc::new);
+        let conclusion: Option<String> = self.column(row, 14)?;
+        let conclusion: Option<Conclusion> = conclusion
+            .map(|text| serde_json::from_str(&text).map_err(|error| self.corrupt(format!("search {id}: {error}"))))
+            .transpose()?;
         Ok(Stored {
             number: self.count(row, 10)?,
             request_id: self.column(row, 1)?,
@@ -81,6 +86,7 @@ impl Store {
             created_ms: self.count(row, 12)?,
             networks: networks.into(),
             best,
+            conclusion: conclusion.map(Arc::new),
             id,
         })
     }

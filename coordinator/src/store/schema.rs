@@ -8,7 +8,7 @@ use std::path::Path;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before it; version 1 of nothing.
-pub(super) const STEPS: [&str; 3] = [
+pub(super) const STEPS: [&str; 4] = [
     // `number` is the order of creation. The optimizer's state stands in the search's own row, written with every step.
     "
 CREATE TABLE searches (
@@ -67,6 +67,8 @@ CREATE TABLE pictures (
     PRIMARY KEY (search, step, item)
 ) STRICT;
 ",
+    // JSON.
+    "ALTER TABLE searches ADD COLUMN conclusion TEXT;",
 ];
 
 /// Makes the tables, or brings those of an earlier version up to this one.

@@ -18,6 +18,7 @@ fn stored(id: &str) -> Stored {
         failure: None,
         optimizer: crate::search::Search::beginning(&spec),
         best: None,
+        conclusion: None,
     }
 }
 
@@ -308,4 +309,20 @@ async fn the_thread_closes_the_store_when_told_or_with_its_last_handle() {
     let closed = handle.call(|store| store.searches()).await;
     assert!(matches!(closed, Err(Error::Closed)));
     Store::open(folder.path()).unwrap();
+}
+
+#[test]
+fn what_was_measured_at_the_end_comes_back() {
+    use lora_rates_common::conclusion::{Conclusion, Curvature};
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path()).unwrap();
+    let (search, spec) = (stored("a"), spec());
+    store.create(&search, &spec).unwrap();
+    assert_eq!(store.searches().unwrap()[0].conclusion, None);
+    let curvature = Curvature { slot: 7, curvature: 1.0 / 3.0, standard_error: 1e-300, determined: true };
+    let conclusion =
+        Conclusion { loss: 0.1, pruned: Some(vec![0.1; 40]), curvatures: vec![curvature], ..Default::default() };
+    store.conclude("a", &conclusion).unwrap();
+    assert_eq!(store.searches().unwrap()[0].conclusion.as_deref(), Some(&conclusion));
+    assert!(matches!(store.conclude("b", &conclusion), Err(Error::Unknown(_))));
 }

@@ -3,6 +3,7 @@
 use super::numbers::to_blob;
 use super::{Error, Store, Stored, integer};
 use crate::search::Commit;
+use lora_rates_common::conclusion::Conclusion;
 use lora_rates_common::convert::{SamplePicture, SearchState, Validation};
 use lora_rates_common::spec::SearchSpec;
 use rusqlite::params;
@@ -129,6 +130,19 @@ impl Store {
             transaction.execute(insert, row)?;
         }
         transaction.commit()
+    }
+
+    /// Stores what was measured at the end of a search.
+    ///
+    /// # Errors
+    /// When there is no such search, or it can't be written.
+    pub fn conclude(&mut self, id: &str, conclusion: &Conclusion) -> Result<(), Error> {
+        let text = serde_json::to_string(conclusion).map_err(|error| self.corrupt(format!("search {id}: {error}")))?;
+        let update = "UPDATE searches SET conclusion = ?2 WHERE id = ?1";
+        match self.connection.execute(update, params![id, text]).map_err(|source| self.sqlite(source))? {
+            0 => Err(Error::Unknown(id.to_owned())),
+            _ => Ok(()),
+        }
     }
 
     /// Forgets a search with all its steps.

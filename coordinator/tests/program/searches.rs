@@ -30,7 +30,8 @@ fn spec() -> SearchSpec {
     let size = (64, 64);
     let fit = Fit { bucket: size, resized: size, cut: (0, 0), crop: (0, 0), crop_flipped: (0, 0) };
     let (path, caption) = ("cat.png".into(), "a cat".into());
-    let image = Image { path, sha256: sha256(PICTURE), caption, size, repeats: 1, loss_weight: 1.0, fit };
+    let image =
+        Image { path, sha256: sha256(PICTURE), caption, size, repeats: 1, loss_weight: 1.0, fit, held_out: false };
     let (name, sha256) = ("style".into(), sha256(NETWORK));
     SearchSpec {
         model: ModelRef { path: "model.safetensors".into(), vae: None, digest: "1b".repeat(32) },
@@ -65,6 +66,12 @@ fn options() -> SearchOptions {
         validation_split: 0.0,
         validate_every_n_steps: 0,
         early_stop: 0,
+        validation_samples_per_image: 0,
+        timestep_sampling: Default::default(),
+        noise_sampling: Default::default(),
+        prune: 0.0,
+        curvature: false,
+        curvature_bound: None,
     }
 }
 

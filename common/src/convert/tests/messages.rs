@@ -2,6 +2,7 @@ use super::super::{Baseline, CreateSearch, Memory, Validation, search_id};
 use super::super::{Failed, Gradient, Hello, Lease, Prepare, PrepareProgress, Progress, Rates};
 use super::super::{MAX_MESSAGE, SearchEvent, SearchState, SearchStatus, StepRecord, lease};
 use super::{key, search};
+use crate::conclusion::{Conclusion, Curvature, Trial};
 use crate::plan::{Microbatch, PlanSample};
 use lora_rates_proto::v1;
 use std::sync::Arc;
@@ -26,7 +27,26 @@ fn status() -> SearchStatus {
             rates: vec![0.2; 20],
             baselines: vec![Baseline { rate: 1.0, loss: 0.7, standard_error: 0.2 }],
         })),
+        conclusion: Some(Arc::new(Conclusion {
+            loss: 0.4,
+            standard_error: 0.1,
+            trials: vec![Trial {
+                threshold: 0.1,
+                removed: 3,
+                loss: 0.45,
+                standard_error: 0.15,
+                rise: 0.05,
+                rise_error: 0.06,
+            }],
+            pruned: Some(vec![0.0; 20]),
+            curvatures: vec![Curvature { slot: 19, curvature: 1e-3, standard_error: 1e-4, determined: true }],
+            curvature_bound: 1e-4,
+        })),
     }
+}
+
+fn conclusion(search: &mut v1::Search) -> &mut v1::Conclusion {
+    search.conclusion.as_mut().unwrap()
 }
 
 fn best(search: &mut v1::Search) -> &mut v1::Validation {
@@ -51,7 +71,14 @@ fn gradient() -> Gradient {
 }
 
 fn leased() -> Lease {
-    let sample = |image, sample| PlanSample { image, repeat: 1, flip: true, timestep: 999, noise_key: key(7, sample) };
+    let sample = |image, sample| PlanSample {
+        image,
+        repeat: 1,
+        flip: true,
+        timestep: 999,
+        noise_key: key(7, sample),
+        negated: true,
+    };
     let batch = Microbatch { bucket: (96, 64), samples: vec![sample(0, 8), sample(1, 1 << 32)] };
     Lease { search_id: "s".into(), step: 7, microbatch: 2, batch }
 }
@@ -116,6 +143,12 @@ fn a_watcher_is_told_nothing_out_of_range() {
         ("validation.standard_error", |it| best(it).standard_error = f64::INFINITY),
         ("validation.step", |it| best(it).step = u64::MAX),
         ("validation.rates", |it| best(it).rates.clear()),
+        ("conclusion.trials", |it| conclusion(it).trials = vec![Default::default(); 65]),
+        ("conclusion.trials.rise", |it| conclusion(it).trials[0].rise = f64::NAN),
+        ("conclusion.pruned", |it| conclusion(it).pruned = vec![0.0; 3]),
+        ("conclusion.curvatures.slot", |it| conclusion(it).curvatures[0].slot = 5120),
+        ("conclusion.curvatures.curvature", |it| conclusion(it).curvatures[0].curvature = f64::INFINITY),
+        ("conclusion.curvature_bound", |it| conclusion(it).curvature_bound = f64::NAN),
         ("validation.baselines", |it| best(it).baselines = vec![Default::default(); 17]),
         ("validation.baselines.rate", |it| best(it).baselines[0].rate = f64::NAN),
         ("validation.baselines.loss", |it| best(it).baselines[0].loss = f64::NAN),

@@ -6,7 +6,8 @@ use crate::sdxl::config::SdxlConfig;
 use lora_rates_proto::v1;
 
 fn batch() -> Microbatch {
-    let sample = PlanSample { image: 1, repeat: 2, flip: false, timestep: 999, noise_key: key(1 << 62, 7) };
+    let sample =
+        PlanSample { image: 1, repeat: 2, flip: false, timestep: 999, noise_key: key(1 << 62, 7), negated: false };
     Microbatch { bucket: (96, 64), samples: vec![sample] }
 }
 

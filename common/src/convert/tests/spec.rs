@@ -114,6 +114,11 @@ const WRONG: &[(&str, Change)] = &[
     ("spec.options.validate_every_n_steps", |spec| options(spec).validate_every_n_steps = 0),
     ("spec.options.validate_every_n_steps", |spec| options(spec).validate_every_n_steps = u64::MAX),
     ("spec.options.validate_every_n_steps", |spec| options(spec).validation_split = 0.0),
+    ("spec.options.prune", |spec| options(spec).prune = f64::NAN),
+    ("spec.options.curvature_bound", |spec| options(spec).curvature_bound = Some(-1.0)),
+    ("spec.options.timestep_sampling", |spec| options(spec).timestep_sampling = "even".into()),
+    ("spec.options.noise_sampling", |spec| options(spec).noise_sampling = "x".repeat(2000)),
+    ("spec.options.validation_samples_per_image", |spec| options(spec).validation_samples_per_image = 4097),
     ("spec.options.early_stop", |spec| {
         (options(spec).validation_split, options(spec).validate_every_n_steps) = (0.0, 0);
     }),

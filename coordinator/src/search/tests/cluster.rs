@@ -2,6 +2,7 @@
 
 use crate::search::{Command, Event, Order, Search, WorkerId};
 use crate::testing::{compute, drawn, evaluate};
+use lora_rates_common::conclusion::Conclusion;
 use lora_rates_common::convert::{Encoded, Evaluated, Gradient, Rates, SamplePicture, StepRecord, Validation};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,6 +26,9 @@ pub(super) struct Cluster {
     pub(super) pictures: Vec<SamplePicture>,
     /// A prompt with which every worker is lost.
     pub(super) deadly: Option<u32>,
+    pub(super) conclusions: Vec<Conclusion>,
+    /// The first conclusion can't be stored.
+    pub(super) fail_conclusion: bool,
     /// Pictures encoded, in the order of the answers.
     pub(super) encoded: Vec<(u32, bool)>,
     /// The step, counted from 1, whose commit fails once.
@@ -48,6 +52,8 @@ impl Cluster {
             validations: Vec::new(),
             pictures: Vec::new(),
             deadly: None,
+            conclusions: Vec::new(),
+            fail_conclusion: false,
             encoded: Vec::new(),
             fail_commit_of: None,
             fail_validation_of: None,
@@ -128,6 +134,11 @@ impl Cluster {
                     self.fail_validation_of = None;
                     self.happens(Event::NotCommitted("the disk is full".into()));
                 }
+                Command::Concluded(conclusion) if !std::mem::take(&mut self.fail_conclusion) => {
+                    self.conclusions.push((*conclusion).clone());
+                    self.happens(Event::Committed);
+                }
+                Command::Concluded(_) => self.happens(Event::NotCommitted("the disk is full".into())),
                 Command::Commit(_) | Command::Validated(_) | Command::Sampled(_) => self.happens(Event::Committed),
                 Command::Publish(record) => self.records.push((*record).clone()),
                 Command::PublishValidation(validation) => self.validations.push((*validation).clone()),

@@ -3,9 +3,12 @@
 use super::cluster::Cluster;
 use super::{A, B, encoded, failure, progress, refusal};
 use crate::search::{Beginning, Command, Event, Order, Refusal, Search};
-use crate::testing::{bits, spec, trajectory, validated, validations};
-use lora_rates_common::convert::{Encoded, SearchState, Validation};
+use crate::testing::{bits, evaluate, spec, trajectory, validated, validations};
+use lora_rates_common::conclusion::{self, Change, Conclusion};
+use lora_rates_common::convert::{Encoded, Evaluate, SearchState, Validation};
+use lora_rates_common::plan::Microbatch;
 use lora_rates_common::spec::SearchSpec;
+use lora_rates_common::validation::Losses;
 use std::sync::Arc;
 
 fn cluster(spec: SearchSpec, workers: u64, seed: u64) -> Cluster {
@@ -121,6 +124,75 @@ fn a_worker_whose_evaluations_are_unusable_is_expelled_and_the_others_go_on() {
     assert_eq!(cluster.search.state(), SearchState::Finished);
     assert!(cluster.released(A));
     assert_eq!(cluster.validations, expected(&validated()));
+}
+
+/// The conclusion by the definition.
+fn conclusion(spec: &SearchSpec, rates: &[f64]) -> Conclusion {
+    let changes = conclusion::changes(&spec.options, rates, &spec.live());
+    let batches = spec.validation().unwrap().microbatches;
+    let losses = |change: &Change| {
+        let rates: Vec<f32> = change.of(rates).into_iter().map(|rate| rate as f32).collect();
+        let asked = |batch: &Microbatch| Evaluate {
+            search_id: "s".into(),
+            step: 0,
+            item: 0,
+            rates: rates.clone(),
+            batch: batch.clone(),
+        };
+        let losses: Vec<f64> = batches.iter().flat_map(|batch| evaluate(&asked(batch)).losses).collect();
+        Losses::new(&batches, &losses)
+    };
+    conclusion::conclude(&spec.options, rates, &changes, &changes.iter().map(losses).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_search_ends_with_what_was_asked_for_whoever_computes_it() {
+    let mut spec = validated();
+    (spec.options.prune, spec.options.curvature) = (0.4, true);
+    let records = trajectory(&spec);
+    let expected = conclusion(&spec, &records.last().unwrap().rates);
+    assert!(!expected.trials.is_empty(), "no rate is small");
+    assert_eq!(expected.curvatures.len(), spec.live().iter().filter(|live| **live).count());
+    for (workers, seed) in [(1, 1), (5, 2)] {
+        let mut cluster = cluster(spec.clone(), workers, seed);
+        (cluster.losses, cluster.repeats) = (20, 100);
+        cluster.run();
+        let status = cluster.search.status();
+        assert_eq!((status.state, status.conclusion.as_deref()), (SearchState::Finished, Some(&expected)));
+        assert_eq!(cluster.conclusions, [expected.clone()]);
+        assert_eq!(bits(&cluster.records), bits(&records));
+        assert_eq!(cluster.validations, self::expected(&spec));
+    }
+
+    // Not stored: made again. Left before it: made once. Left after it: finished.
+    let mut unlucky = cluster(spec.clone(), 2, 3);
+    unlucky.fail_conclusion = true;
+    unlucky.run();
+    assert_eq!(unlucky.search.state(), SearchState::Paused);
+    unlucky.order(Order::Resume);
+    unlucky.run();
+    assert_eq!((unlucky.search.state(), &unlucky.conclusions), (SearchState::Finished, &vec![expected.clone()]));
+    let optimizer = super::State { step: 14, rates: records[13].rates.clone(), ..Search::beginning(&spec) };
+    let validations: Vec<_> = unlucky.validations.into_iter().map(Arc::new).collect();
+    let left = Beginning { optimizer, validations, state: SearchState::Running, ..encoded(spec) };
+    let mut again = Cluster::new(Search::new(left.clone()).unwrap(), 1, 1);
+    again.run();
+    assert_eq!((again.search.state(), &again.conclusions), (SearchState::Finished, &vec![expected.clone()]));
+    let stored = Beginning { conclusion: Some(Arc::new(expected)), ..left };
+    assert_eq!(Search::new(stored).unwrap().state(), SearchState::Finished);
+}
+
+#[test]
+fn a_search_that_stops_early_ends_with_it_too() {
+    let mut spec = validated();
+    spec.options.learning_rate.learning_rate = 10.0;
+    (spec.options.early_stop, spec.options.curvature) = (2, true);
+    let mut cluster = cluster(spec.clone(), 2, 1);
+    cluster.run();
+    let status = cluster.search.status();
+    assert_eq!((status.state, status.step), (SearchState::Finished, 6));
+    assert!(status.failure.unwrap().starts_with("stopped early"));
+    assert_eq!(status.conclusion.as_deref(), Some(&conclusion(&spec, &status.rates)));
 }
 
 #[test]

@@ -268,6 +268,7 @@ impl<'a> World<'a> {
             failure: failure.clone(),
             validations: validations.clone(),
             sampled: None,
+            conclusion: None,
             missing,
         };
         self.search = Search::new(left).unwrap();

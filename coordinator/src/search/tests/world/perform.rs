@@ -47,7 +47,7 @@ impl World<'_> {
                     self.forget(worker);
                     self.workers.get_mut(&worker).unwrap().expelled = true;
                 }
-                Command::Commit(_) | Command::Validated(_) => {
+                Command::Commit(_) | Command::Validated(_) | Command::Concluded(_) => {
                     assert!(self.pending.is_none(), "the store has one thing to do at a time");
                     self.checks.complete(&command, step);
                     self.pending = Some(command);
