@@ -159,7 +159,7 @@ fn a_search_ends_with_what_was_asked_for_whoever_computes_it() {
         cluster.run();
         let status = cluster.search.status();
         assert_eq!((status.state, status.conclusion.as_deref()), (SearchState::Finished, Some(&expected)));
-        assert_eq!(cluster.conclusions, [expected.clone()]);
+        assert_eq!(cluster.conclusions, std::slice::from_ref(&expected));
         assert_eq!(bits(&cluster.records), bits(&records));
         assert_eq!(cluster.validations, self::expected(&spec));
     }
