@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from . import captions, classifier, container, draw, model, networks, scene
+from . import captions, classifier, container, draw, labels, model, networks, scene
 
 BUDGET = 20_000_000
 HELD_OUT = 32
@@ -48,6 +48,7 @@ def run(out, settings, _device):
     (files / f"{classifier.FILE}.gz").write_bytes(container.packed(reader, {}))
     for name in scene.EXAMPLES:
         write_example(files / "examples", name, settings)
+    labels.run(files)
     report(files)
     send(out, files)
 

@@ -1,9 +1,9 @@
 //! `lora-rates synthetic`: files to measure and to try things out with, where no real ones are.
 
 use super::ModelSize;
-use crate::demo::model;
 use crate::failure::Failure;
 use crate::progress::note;
+use crate::random_model;
 use anyhow::Context as _;
 use clap::value_parser;
 use image::{ImageFormat, Rgb, RgbImage};
@@ -60,7 +60,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 fn make(args: &Args, folder: &Path) -> anyhow::Result<()> {
     let config = args.model.config();
-    model::write_random(&folder.join("model"), &config, args.seed)?;
+    random_model::write(&folder.join("model"), &config, args.seed)?;
     let below = folder.join("networks");
     std::fs::create_dir_all(&below)?;
     networks::write(&below, &config, args.networks as usize, args.rank as usize, args.seed)?;

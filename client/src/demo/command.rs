@@ -1,10 +1,11 @@
 //! The command line of the demonstration's search: what is run, and what the user is shown.
 
-use super::{Args, Files};
+use super::{Args, EXAMPLE, NETWORKS};
 use crate::failure::Failure;
 use crate::options::Options;
 use crate::output::shell::quoted;
 use crate::settings::{Existing, Settings};
+use crate::world::World;
 use clap::{Args as _, Command, FromArgMatches as _};
 use std::path::Path;
 
@@ -12,28 +13,26 @@ use std::path::Path;
 const NAME: &str = "demo";
 
 /// The arguments of `lora-rates search`, an option with its values each.
-pub(super) fn arguments(args: &Args, files: &Files) -> Vec<Vec<String>> {
+pub(super) fn arguments(args: &Args, world: &World) -> Vec<Vec<String>> {
     let path = |path: &Path| path.display().to_string();
     let option = |name: &str, values: &[String]| {
         std::iter::once(format!("--{name}")).chain(values.iter().cloned()).collect::<Vec<_>>()
     };
     let plain = |name: &str, value: &str| option(name, &[value.to_owned()]);
-    let networks: Vec<String> = files.networks.iter().map(|network| path(network)).collect();
+    let networks = NETWORKS.map(|name| path(&world.network(name)));
     vec![
-        option("pretrained_model_name_or_path", &[path(&files.model)]),
+        option("pretrained_model_name_or_path", &[path(&world.model())]),
         option("network_weights", &networks),
-        option("train_data_dir", &[path(&files.pictures)]),
+        option("train_data_dir", &[path(&world.pictures(EXAMPLE, "train"))]),
+        option("validation_data_dir", &[path(&world.pictures(EXAMPLE, "heldout"))]),
         plain("caption_extension", ".txt"),
-        plain("resolution", "64"),
-        option("enable_bucket", &[]),
-        plain("min_bucket_reso", "32"),
-        plain("max_bucket_reso", "96"),
-        plain("bucket_reso_steps", "32"),
+        plain("resolution", "128"),
         plain("train_batch_size", "4"),
         option("max_train_steps", &[args.steps.to_string()]),
+        option("validate_every_n_steps", &[args.steps.to_string()]),
         // Smaller steps and a dearer application than usual: few steps are to show the rates' way.
         plain("learning_rate", "0.05"),
-        plain("application_loss_weight", "0.005"),
+        plain("application_loss_weight", "0.001"),
         option("seed", &[args.seed.to_string()]),
         option("device", &[args.device.to_string()]),
         option("output_dir", &[path(&args.output_dir)]),

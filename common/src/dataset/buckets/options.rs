@@ -28,7 +28,9 @@ pub enum Error {
     #[error("bucket {0} size {1} must be a multiple of the step, {2}, and from that to {MAX_SIDE}")]
     Bound(&'static str, u32, u32),
     /// The bounds leave out the resolution.
-    #[error("bucket sizes {min} to {max} must include the resolution, {width}x{height}: widen them")]
+    #[error(
+        "bucket sizes {min} to {max} must include the resolution, {width}x{height}: set --min_bucket_reso and --max_bucket_reso"
+    )]
     Range {
         /// Smallest side.
         min: u32,
