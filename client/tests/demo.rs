@@ -18,16 +18,28 @@ fn read(folder: &Path, file: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_demonstration_can_be_run_twice_and_its_command_repeats_it() {
+fn a_demonstration_gains_on_held_out_pictures_shows_it_and_its_command_repeats_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path().join("my demo's files");
-    let output = demo(&folder, &["--steps", "2"]);
+    let output = demo(&folder, &["--steps", "12"]);
     let table = String::from_utf8_lossy(&output.stdout);
-    assert!(table.contains("disturbing") && table.contains("restoring") && table.contains("OUT08"), "{table}");
+    assert!(table.contains("character1") && table.contains("useless") && table.contains("OUT08"), "{table}");
     let rates = read(&folder, "demo.safetensors");
 
-    assert_eq!(demo(&folder, &["--steps", "2"]).stdout, output.stdout);
-    assert_eq!(read(&folder, "demo.safetensors"), rates);
+    let json: serde_json::Value = serde_json::from_slice(&read(&folder, "demo.json")).expect("JSON");
+    let validations = json["validations"].as_array().expect("the measurements");
+    let loss = |place: usize| validations[place]["loss"].as_f64().expect("a number");
+    assert!(loss(1) < loss(0), "{validations:?}");
+
+    // Rows: the pictures, no network, all whole, found.
+    let strip = image::load_from_memory(&read(&folder, "before-after.png")).expect("a picture").into_rgb8();
+    assert_eq!(strip.dimensions(), (132 + 4 * 128, 4 * 128));
+    let row = |at: u32| image::imageops::crop_imm(&strip, 132, 128 * at, 4 * 128, 128).to_image();
+    for (one, other) in [(0, 1), (1, 2), (2, 3), (1, 3)] {
+        let pairs = row(one).into_raw().into_iter().zip(row(other).into_raw());
+        let difference = pairs.map(|(a, b)| f64::from(a.abs_diff(b))).sum::<f64>() / f64::from(4 * 128 * 128 * 3);
+        assert!(difference > 1.0, "rows {one} and {other} differ by {difference} of 255");
+    }
 
     let said = String::from_utf8(output.stderr).expect("text");
     let (_, command) = said.split_once("The same search on these files:\n").expect("it ends with the command");
@@ -39,33 +51,17 @@ fn a_demonstration_can_be_run_twice_and_its_command_repeats_it() {
 }
 
 #[test]
-fn files_are_kept_only_when_asked() {
+fn only_the_files_are_written_when_asked_and_kept_when_asked() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let caption = "pictures/2_striped circle/0.txt";
-    demo(folder.path(), &["--steps", "1"]);
+    let caption = "examples/character_in_style/train/00.txt";
+    demo(folder.path(), &["--files_only"]);
+    assert!(!folder.path().join("demo.json").exists());
     let made = read(folder.path(), caption);
     fs::write(folder.path().join(caption), "mine").expect("a caption can be written");
-    demo(folder.path(), &["--steps", "1", "--keep"]);
+    demo(folder.path(), &["--files_only", "--keep"]);
     assert_eq!(read(folder.path(), caption), b"mine");
-    demo(folder.path(), &["--steps", "1"]);
+    demo(folder.path(), &["--files_only"]);
     assert_eq!(read(folder.path(), caption), made);
-}
-
-#[test]
-fn loss_and_penalty_fall_and_the_restoring_module_comes_out_on_top() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    demo(folder.path(), &["--steps", "40"]);
-    let json: serde_json::Value = serde_json::from_slice(&read(folder.path(), "demo.json")).expect("JSON");
-    let history = json["history"].as_array().expect("a history");
-    let number = |step: &serde_json::Value, what: &str| step[what].as_f64().expect("a number");
-    let mean = |what: &str, from: usize| history[from..from + 10].iter().map(|step| number(step, what)).sum::<f64>();
-    for what in ["loss", "penalty"] {
-        let (first, last) = (mean(what, 0), mean(what, 30));
-        assert!(last < 0.8 * first, "{what} went from {first} to {last}");
-    }
-    let rates = json["networks"][1]["rates"].as_object().expect("rates");
-    let greatest = rates.iter().max_by(|a, b| a.1.as_f64().partial_cmp(&b.1.as_f64()).expect("numbers"));
-    assert_eq!(greatest.map(|(block, _)| block.as_str()), Some("OUT08"), "{rates:?}");
 }
 
 #[test]

@@ -77,5 +77,4 @@ def run(out, settings, _device):
     draw_set(out, "anything", "anything", settings.classifier_pictures, settings, wordings=1)
     for name in scene.TRAINING:
         wording = lambda shown, rng, name=name: captions.of_network(name, shown, rng)
-        kind = "anything" if name == "useless" else name
-        draw_set(out, f"train_{name}", kind, settings.network_pictures, settings, wording=wording)
+        draw_set(out, f"train_{name}", name, settings.network_pictures, settings, wording=wording)

@@ -216,7 +216,7 @@ fn a_newer_store_is_refused() {
     store.connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
     drop(store);
     let error = Store::open(folder.path()).err().unwrap();
-    assert!(matches!(error, Error::Newer { found: 4, known: 3, .. }) && !error.is_retryable(), "{error}");
+    assert!(matches!(error, Error::Newer { found: 5, known: 4, .. }) && !error.is_retryable(), "{error}");
 }
 
 #[test]

@@ -94,7 +94,8 @@ impl Link {
                 said = work.told.recv() => {
                     let (epoch, told) = said.ok_or(Error::Device)?;
                     if matches!(told, Told::Broken) {
-                        return self.leave(work).await.map(|_| End::Broken);
+                        self.leave(work).await;
+                        return Ok(End::Broken);
                     }
                     self.told(work, epoch, told).await?;
                 }
@@ -107,7 +108,10 @@ impl Link {
                     let heartbeat = Heartbeat { idle_ms, memory: *work.memory.borrow() };
                     send(&self.up, Message::Heartbeat((&heartbeat).into())).await?;
                 }
-                () = shutdown.as_mut() => return self.leave(work).await,
+                () = shutdown.as_mut() => {
+                    self.leave(work).await;
+                    return Ok(End::Left);
+                }
             }
         }
     }
@@ -171,16 +175,19 @@ impl Link {
         send(&self.up, message).await
     }
 
-    /// Gives back what this worker was leased, and waits for the coordinator to have noticed.
-    async fn leave(mut self, work: &mut Work) -> Result<End, Error> {
+    /// Gives back what this worker was leased, and waits for the coordinator to have noticed. It leaves in any case: a
+    /// coordinator that is gone has noticed.
+    async fn leave(mut self, work: &mut Work) {
         tracing::info!("leaving the coordinator");
         work.epoch.advance();
-        send(&self.up, Message::Leaving(v1::Leaving {})).await?;
+        if let Err(error) = send(&self.up, Message::Leaving(v1::Leaving {})).await {
+            tracing::debug!("{error}");
+            return;
+        }
         let ended = async { while let Ok(Some(_)) = self.down.message().await {} };
         if timeout(FAREWELL, ended).await.is_err() {
             tracing::warn!("the coordinator did not say goodbye");
         }
-        Ok(End::Left)
     }
 }
 
