@@ -79,8 +79,8 @@ def run(setting, name):
         begin = lambda pair: blind(setting, name, networks, live, budget, *pair)
         found = dict(zip(pairs, pool.map(begin, pairs)))
     folder, count = setting.pictures(name, "heldout")
-    rows = []
-    with setting.program.evaluator(f"{name}-blind", networks, folder, HELD_OUT_SEED, per_picture(setting.held_out_samples, count)) as evaluate:
+    samples, rows = per_picture(setting.held_out_samples, count), []
+    with setting.program.evaluator(f"{name}-blind", networks, folder, HELD_OUT_SEED, samples) as evaluate:
         start = evaluate(uniform(0.5, live))["loss"]
         for seed, report in zip(setting.seeds, reports):
             target = evaluate(rates_of(report["networks"]))["loss"]
@@ -92,7 +92,8 @@ def run(setting, name):
 
 def row_of(evaluate, method, seed, start, target, spent, best, used):
     """What a blind search came to against the gradient search of the same seed."""
-    course = [{"evaluations": at, "training_loss": loss, "held_out_loss": evaluate(rates)["loss"]} for at, loss, rates in best]
+    names = ("evaluations", "training_loss", "held_out_loss")
+    course = [dict(zip(names, (at, loss, evaluate(rates)["loss"]))) for at, loss, rates in best]
     reached = next((it["evaluations"] for it in course if it["held_out_loss"] <= target), None)
     lowest = min(it["held_out_loss"] for it in course)
     row = {"method": method, "seed": seed, "all_half": start, "gradient_loss": target, "gradient_evaluations": spent}
@@ -111,8 +112,10 @@ def main():
         spent, reached = row["gradient_evaluations"], row["reached"]
         times = f"{reached / spent:.1f}" if reached else f"never in {row['evaluations'] / spent:.1f}"
         part = (row["all_half"] - row["lowest_loss"]) / (row["all_half"] - row["gradient_loss"])
-        cells.append([row["method"], row["seed"], f"{row['gradient_loss']:.5f}", spent, f"{row['lowest_loss']:.5f}", f"{part:.0%}", times])
-    headings = ["search", "seed", "gradient's held-out loss", "its evaluations", "lowest held-out loss", "part of its gain from all 0.5", "times its evaluations until as low"]
+        losses = [f"{row['gradient_loss']:.5f}", spent, f"{row['lowest_loss']:.5f}"]
+        cells.append([row["method"], row["seed"], *losses, f"{part:.0%}", times])
+    headings = ["search", "seed", "gradient's held-out loss", "its evaluations", "lowest held-out loss"]
+    headings += ["part of the gradient's gain from all 0.5", "times its evaluations until as low"]
     text = compare.table(headings, cells)
     (setting.out / "blind.md").write_text(text)
     print(text)

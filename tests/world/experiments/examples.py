@@ -108,7 +108,7 @@ def measure(setting, name, networks, candidates, result):
 
 def report(results):
     """Markdown of all examples."""
-    rows, more = [], []
+    rows, more, loss_of = [], [], lambda it: f"{it['loss']:.5f} ± {it['standard_error']:.5f}"
     for name, result in results.items():
         seeds, candidates = list(result["searches"]), result["candidates"]
         of = lambda kind: [candidates[f"{kind} {seed}"] for seed in seeds if f"{kind} {seed}" in candidates]
@@ -118,13 +118,20 @@ def report(results):
                 continue
             against = [result["searches"][seed][label] for seed in seeds]
             count = lambda what: f"{sum(it[what] for it in against)}/{len(against)}"
-            lower = f"{compare.mean(it['lower_by'] for it in against):+.5f} ± {compare.mean(it['error'] for it in against):.5f}"
-            theirs = candidates[label]
-            rows.append([name, label, f"{theirs['loss']:.5f} ± {theirs['standard_error']:.5f}", lower, count("clear"), count("bars")])
-        rows.append([name, "**searched**", f"**{compare.mean(it['loss'] for it in searched):.5f}** ± {compare.mean(it['standard_error'] for it in searched):.5f}", "", "", ""])
+            lower, error = mean_of(against, "lower_by"), mean_of(against, "error")
+            lower = f"{lower:+.5f} ± {error:.5f}"
+            rows.append([name, label, loss_of(candidates[label]), lower, count("clear"), count("bars")])
+        ours = {what: mean_of(searched, what) for what in ("loss", "standard_error")}
+        rows.append([name, "**searched**", loss_of(ours), "", "", ""])
         more.append(extremes(name, result, searched, of("pruned")))
-    text = compare.table(["example", "rates", "held-out loss", "searched is lower by", "clear wins", "bars apart"], rows)
-    return text + "\n" + compare.table(["example", "grid's scales", "largest rate of `useless`", "total rate", "slots at 0", "loss of the pruned - searched"], more)
+    headings = ["example", "rates", "held-out loss", "searched is lower by", "clear wins", "bars apart"]
+    text = compare.table(headings, rows) + "\n"
+    headings = ["example", "grid's scales", "largest rate of `useless`", "total rate", "slots pruned", "loss that pruning adds"]
+    return text + compare.table(headings, more)
+
+
+def mean_of(items, what):
+    return compare.mean(it[what] for it in items)
 
 
 def extremes(name, result, searched, pruned):
@@ -142,7 +149,7 @@ def extremes(name, result, searched, pruned):
         zeros = ", ".join(str(zero(it) - dead) for it in pruned)
         rises = [row["pruned"] for row in result["searches"].values() if "pruned" in row]
         rise = ", ".join(f"{-it['lower_by']:+.5f} ± {it['error']:.5f}" for it in rises)
-    return [name, scales or "all 0", useless, f"{compare.mean(it['total'] for it in searched):.2f}", zeros, rise]
+    return [name, scales or "all 0", useless, f"{mean_of(searched, 'total'):.2f}", zeros, rise]
 
 
 def main():

@@ -74,7 +74,8 @@ def live_slots_of(rates, found):
 def by_pictures(setting, rates, jobs):
     """(found rates, curvatures) where the model sampled the pictures."""
     count, steps = (4, 4) if setting.quick else (96, 50)
-    texts = sorted(path.read_text().strip() for part in ("train", "heldout") for path in (EXAMPLES / EXAMPLE / part).glob("*.txt"))
+    paths = [path for part in ("train", "heldout") for path in (EXAMPLES / EXAMPLE / part).glob("*.txt")]
+    texts = sorted(path.read_text().strip() for path in paths)
     prompts = [f"{texts[place % len(texts)]} --l 1 --s {steps} --d {place}" for place in range(count)]
     share = -(-count // (1 if setting.quick else jobs))
     parts = [prompts[first : first + share] for first in range(0, count, share)]
@@ -83,9 +84,9 @@ def by_pictures(setting, rates, jobs):
     with ThreadPoolExecutor() as pool:
         paths = [path for some in pool.map(sample, enumerate(parts)) for path in some]
     held_out = count // 4
-    train, held = plant.folder(setting.out / "planted", "train", paths[held_out:], prompts[held_out:]), plant.folder(
-        setting.out / "planted", "heldout", paths[:held_out], prompts[:held_out]
-    )
+    place = setting.out / "planted"
+    train = plant.folder(place, "train", paths[held_out:], prompts[held_out:])
+    held = plant.folder(place, "heldout", paths[:held_out], prompts[:held_out])
     options = setting.search | {"application_loss_weight": 0, "optimizer_args": "weight_decay=0", "curvature": True}
     options |= {} if setting.quick else {"max_train_steps": STEPS}
     options |= {"validation_data_dir": held, "validate_every_n_steps": options["max_train_steps"]}
@@ -119,9 +120,10 @@ def main():
         result = results[kind] = summary(rates, *found)
         slots = result["slots"]
         close = sum(it["apart"] <= CLOSE for it in slots)
-        text += f"\n{kind}: {close} of {len(slots)} slots within {CLOSE}; all {result['above']} of a curvature above {result['bound']:.2e} are\n\n"
-        cells = [[it["slot"], f"{it['curvature']:.2e}", it["planted"], f"{it['found']:.3f}", f"{it['apart']:.3f}"] for it in slots]
-        text += compare.table(["slot", "curvature", "planted", "found", "apart"], cells)
+        text += f"\n{kind}: {close} of {len(slots)} slots within {CLOSE}, "
+        text += f"among them all {result['above']} of a curvature above {result['bound']:.2e}\n\n"
+        row = lambda it: [it["slot"], f"{it['curvature']:.2e}", it["planted"], f"{it['found']:.3f}", f"{it['apart']:.3f}"]
+        text += compare.table(["slot", "curvature", "planted", "found", "apart"], map(row, slots))
     (setting.out / "planted.json").write_text(json.dumps(results, indent=1) + "\n")
     (setting.out / "planted.md").write_text(text)
     print(text)

@@ -14,9 +14,9 @@ class Program:
     """Runs the command; at most `jobs` of it at a time, the others wait."""
 
     def __init__(self, binary, device, world, out, jobs, batch):
-        self.binary, self.device, self.world, self.out, self.batch = str(binary), device, world, out, batch
-        self.free = threading.Semaphore(jobs)
-        out.mkdir(parents=True, exist_ok=True)
+        self.binary, self.world, self.out = str(binary.resolve()), world.resolve(), out.resolve()
+        self.device, self.batch, self.free = device, batch, threading.Semaphore(jobs)
+        self.out.mkdir(parents=True, exist_ok=True)
 
     def model(self, networks):
         """What every command wants: the model, the networks, the device."""
@@ -33,7 +33,8 @@ class Program:
         """Runs a command to its end; returns its standard output. Its standard error goes to a file."""
         with self.free, open(log, "w") as errors:
             words = [self.binary, command, *words]
-            done = subprocess.run(words, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True)
+            pipes = {"stdout": subprocess.PIPE, "stderr": errors, "stdin": subprocess.DEVNULL}
+            done = subprocess.run(words, cwd=self.out, text=True, **pipes)
         if done.returncode:
             end = Path(log).read_text().strip().splitlines()[-1:]
             raise SystemExit(f"lora-rates {command} failed, see {log}: {''.join(end)}")
@@ -55,7 +56,7 @@ class Program:
         """A running `lora-rates evaluate` over the pictures of a folder."""
         words = [*self.model(networks), *self.data(pictures, self.batch, seed)]
         words += ["--validation_samples_per_image", str(samples_per_image)]
-        return Evaluator([self.binary, "evaluate", *words], self.out / f"evaluate-{name}.log", self.free)
+        return Evaluator([self.binary, "evaluate", *words], self.out, self.out / f"evaluate-{name}.log", self.free)
 
     def sample(self, name, networks, prompts, rates, folder):
         """Pictures' paths, a prompt line each, at rates."""
@@ -71,11 +72,12 @@ class Program:
 class Evaluator:
     """Losses under rates, always of the same pictures, noise and timesteps."""
 
-    def __init__(self, words, log, free):
+    def __init__(self, words, folder, log, free):
         self.free, self.log, self.samples = free, log, 0
         free.acquire()
         with open(log, "w") as errors:
-            self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
+            self.process = subprocess.Popen(words, cwd=folder, text=True, **pipes)
 
     def __call__(self, rates):
         """{loss, standard_error, losses: by picture} under N or 20 N rates; `samples` counts what was computed."""

@@ -27,7 +27,8 @@ QUICK = {"max_train_steps": 8}
 def parser(description):
     """The arguments of every experiment."""
     arguments = argparse.ArgumentParser(description=description)
-    arguments.add_argument("--bin", type=Path, default=WORLD.parents[1] / "target" / "release" / "lora-rates", metavar="PATH")
+    built = WORLD.parents[1] / "target" / "release" / "lora-rates"
+    arguments.add_argument("--bin", type=Path, default=built, metavar="PATH")
     arguments.add_argument("--device", default="cpu", help="cpu or cuda:K")
     arguments.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
     arguments.add_argument("--world", type=Path, help="the unpacked world, if it is unpacked already")
@@ -43,11 +44,12 @@ class Setting:
     """What the arguments come to: the program, the networks that there are, and the sizes of things."""
 
     def __init__(self, arguments):
-        world = arguments.world or arguments.out / "world"
+        # The program runs in this folder, so paths are whole.
+        self.quick, self.out = arguments.quick, arguments.out.resolve()
+        world = arguments.world or self.out / "world"
         if not (world / "world.safetensors").exists():
             subprocess.run([sys.executable, str(WORLD / "unpack.py"), str(world)], check=True, stdout=subprocess.DEVNULL)
-        self.quick, self.out = arguments.quick, arguments.out
-        self.program = Program(arguments.bin, arguments.device, world, arguments.out, arguments.jobs, arguments.batch)
+        self.program = Program(arguments.bin, arguments.device, world, self.out, arguments.jobs, arguments.batch)
         self.networks = [name for name in scene.TRAINING if (world / f"{name}.safetensors").exists()]
         missing = [name for name in scene.TRAINING if name not in self.networks]
         if missing:

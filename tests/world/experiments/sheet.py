@@ -51,7 +51,8 @@ def scores(name, sampled):
     from .. import check, classifier, settings, unpack
 
     reader = classifier.Classifier(norms=False)
-    reader.load_state_dict({key: torch.from_numpy(np.array(value, np.float32)) for key, value in unpack.read(packed)[0].items()})
+    weights, _ = unpack.read(packed)
+    reader.load_state_dict({key: torch.from_numpy(np.array(value, np.float32)) for key, value in weights.items()})
     reader.eval()
     # As the held-out pictures were drawn.
     shown = scene.many(name, len(next(iter(sampled.values()))), settings.load().seed + 1)

@@ -45,8 +45,10 @@ def main():
     for (what, batch), lines in found.items():
         for line in lines:
             ratios = [f"{line[kind] / lines[0][kind]:.3f}" for kind in ("step", "pair")]
-            rows.append([what, batch, line["timestep_sampling"], line["noise_sampling"], f"{line['step']:.2e}", *ratios, line["samples"]])
-    headings = ["rates", "batch", "timesteps", "noise", "variance of a step's gradient", "to the first", "over two epochs, to the first", "samples"]
+            way = [line["timestep_sampling"], line["noise_sampling"]]
+            rows.append([what, batch, *way, f"{line['step']:.2e}", *ratios, line["samples"]])
+    headings = ["rates", "batch", "timesteps", "noise", "variance of a step's gradient", "to the first"]
+    headings += ["over two epochs, to the first", "samples"]
     text = compare.table(headings, rows)
     written = [{"rates": what, "batch": batch, "ways": lines} for (what, batch), lines in found.items()]
     (setting.out / "variance.json").write_text(json.dumps(written, indent=1) + "\n")
