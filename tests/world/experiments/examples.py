@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from . import compare, grid, sheet
 from .program import BLOCKS, live_of, rates_of, uniform
-from .setting import Setting, parser, per_picture
+from .setting import WEIGHTS, Setting, parser, per_picture
 
 ALL = None
 # The networks that each example is offered.
@@ -53,6 +53,7 @@ def run(setting, name, only_pictures):
 def search(setting, name, networks, seed):
     """The search of a seed: its report."""
     options, (folder, _) = dict(setting.search), setting.train(name)
+    options["application_loss_weight"] = WEIGHTS.get(name, options["application_loss_weight"])
     if name in PRUNED:
         held_out, count = setting.pictures(name, "heldout", slice(0, 16))
         options |= {"validation_data_dir": held_out, "prune": PRUNED[name]}
@@ -126,7 +127,8 @@ def report(results):
         more.append(extremes(name, result, searched, of("pruned")))
     headings = ["example", "rates", "held-out loss", "searched is lower by", "clear wins", "bars apart"]
     text = compare.table(headings, rows) + "\n"
-    headings = ["example", "grid's scales", "largest rate of `useless`", "total rate", "slots pruned", "loss that pruning adds"]
+    headings = ["example", "grid's scales", "largest rate of `useless`", "total rate"]
+    headings += ["slots pruned", "loss that pruning adds"]
     return text + compare.table(headings, more)
 
 

@@ -18,8 +18,10 @@ SEARCH = {
     "learning_rate": 0.1,
     "lr_scheduler": "cosine",
     "timestep_sampling": "stratified",
-    "application_loss_weight": 3e-4,
+    "application_loss_weight": 1e-4,
 }
+# Where many networks are offered, using one is to cost more than chance could gain by it.
+WEIGHTS = {"character_in_style": 1e-3, "all_networks": 1e-3}
 BATCH = 16
 QUICK = {"max_train_steps": 8}
 
