@@ -170,8 +170,8 @@ pub struct Options {
     #[arg(long, value_name = "T", help_heading = "Loss")]
     pub max_timestep: Option<u32>,
 
-    /// How the timesteps of a step are drawn: uniform (each for itself), or stratified (one of each part of the range) for
-    /// a steadier gradient [default: uniform]
+    /// How the timesteps of a step are drawn: stratified (one of each part of the range, for a steadier gradient), or
+    /// uniform (each for itself, as the original tool did) [default: stratified]
     #[arg(long, value_name = "NAME", help_heading = "Loss")]
     pub timestep_sampling: Option<String>,
     /// How noise is drawn: independent, or antithetic (every second epoch repeats the one before it with the noise

@@ -243,7 +243,7 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
             lr_scheduler_num_cycles: options.lr_scheduler_num_cycles.unwrap_or(rate.lr_scheduler_num_cycles),
             lr_scheduler_power: options.lr_scheduler_power.unwrap_or(rate.lr_scheduler_power),
         },
-        mixed_precision: named("mixed_precision", options.mixed_precision.as_deref())?,
+        mixed_precision: named("mixed_precision", options.mixed_precision.as_deref(), default.mixed_precision)?,
         gradient_checkpointing: options.gradient_checkpointing.unwrap_or(default.gradient_checkpointing),
         cache_latents: options.cache_latents.unwrap_or(default.cache_latents),
         cache_dir: None,
@@ -262,11 +262,11 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
         },
         early_stop: options.early_stop.unwrap_or_default(),
         validation_samples_per_image: options.validation_samples_per_image.unwrap_or_default(),
-        timestep_sampling: named("timestep_sampling", options.timestep_sampling.as_deref())?,
+        timestep_sampling: named("timestep_sampling", options.timestep_sampling.as_deref(), default.timestep_sampling)?,
         prune: options.prune.unwrap_or_default(),
         curvature: options.curvature.unwrap_or_default(),
         curvature_bound: options.curvature_bound,
-        noise_sampling: named("noise_sampling", options.noise_sampling.as_deref())?,
+        noise_sampling: named("noise_sampling", options.noise_sampling.as_deref(), default.noise_sampling)?,
     })
 }
 
@@ -303,8 +303,8 @@ fn cache_dir(options: &Options, output_dir: &std::path::Path) -> Result<Option<P
 }
 
 /// One of an option's names; its default where none is given.
-fn named<T: FromStr<Err = String> + Default>(option: &'static str, given: Option<&str>) -> Result<T, Error> {
-    let Some(given) = given else { return Ok(T::default()) };
+fn named<T: FromStr<Err = String>>(option: &'static str, given: Option<&str>, otherwise: T) -> Result<T, Error> {
+    let Some(given) = given else { return Ok(otherwise) };
     let value = given.to_owned();
     given.parse().map_err(|why| Error::Unsupported { option, value, why })
 }
