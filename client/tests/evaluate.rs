@@ -93,11 +93,11 @@ fn the_variance_is_measured_under_every_way_at_equal_cost() {
 }
 
 #[test]
-fn a_search_with_stratified_timesteps_and_antithetic_noise_takes_another_way() {
+fn a_search_with_uniform_timesteps_or_antithetic_noise_takes_another_way() {
     let bench = Bench::new();
     succeed(bench.search(&["--output_name", "plain"]));
     for (name, option, value) in
-        [("stratified", "--timestep_sampling", "stratified"), ("antithetic", "--noise_sampling", "antithetic")]
+        [("uniform", "--timestep_sampling", "uniform"), ("antithetic", "--noise_sampling", "antithetic")]
     {
         succeed(bench.search(&["--output_name", name, option, value]));
         assert_ne!(bench.written("out/plain.safetensors"), bench.written(&format!("out/{name}.safetensors")));
