@@ -95,11 +95,13 @@ fn the_variance_is_measured_under_every_way_at_equal_cost() {
 #[test]
 fn a_search_with_uniform_timesteps_or_antithetic_noise_takes_another_way() {
     let bench = Bench::new();
-    succeed(bench.search(&["--output_name", "plain"]));
+    // With one sample a step there is nothing to stratify.
+    let batch = ["--train_batch_size", "2"];
+    succeed(bench.search(&[&batch[..], &["--output_name", "plain"]].concat()));
     for (name, option, value) in
         [("uniform", "--timestep_sampling", "uniform"), ("antithetic", "--noise_sampling", "antithetic")]
     {
-        succeed(bench.search(&["--output_name", name, option, value]));
+        succeed(bench.search(&[&batch[..], &["--output_name", name, option, value]].concat()));
         assert_ne!(bench.written("out/plain.safetensors"), bench.written(&format!("out/{name}.safetensors")));
         assert_eq!(bench.json(&format!("out/{name}.json"))["settings"][&option[2..]], value);
     }
