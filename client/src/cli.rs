@@ -2,6 +2,7 @@
 
 use crate::commands::control::{self, Order};
 use crate::commands::{bench, evaluate, gradient, list, rates, sample, synthetic, trajectory, variance, watch};
+#[cfg(feature = "demo")]
 use crate::demo;
 use crate::failure::Failure;
 use crate::options::{self, EXAMPLES, Options, SWEEP_EXAMPLES};
@@ -44,6 +45,7 @@ enum Command {
     Cancel(control::Args),
     /// Make the coordinator forget a search that is over, with all its steps
     Delete(control::Args),
+    #[cfg(feature = "demo")]
     Demo(demo::Args),
     Sample(Box<sample::Args>),
     Evaluate(Box<evaluate::Args>),
@@ -145,6 +147,7 @@ impl Cli {
             Command::Resume(args) => control::run(args, Order::Resume),
             Command::Cancel(args) => control::run(args, Order::Cancel),
             Command::Delete(args) => control::run(args, Order::Delete),
+            #[cfg(feature = "demo")]
             Command::Demo(args) => demo::run(args),
             Command::Sample(args) => sample::run(*args),
             Command::Evaluate(args) => evaluate::run(*args),

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod commands;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod failure;
 mod interrupt;
@@ -14,4 +15,5 @@ pub mod remote;
 pub mod search;
 pub mod settings;
 mod sweep;
+#[cfg(feature = "demo")]
 mod world;
