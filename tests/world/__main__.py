@@ -20,7 +20,7 @@ def main():
     arguments = parser.parse_args()
     settings = settings_file.load(arguments.tiny)
     if arguments.seconds is not None:
-        for training in (settings.vae_crops, settings.vae, settings.base, settings.network, settings.classifier):
+        for training in (settings.vae, settings.base, settings.network, settings.classifier):
             training.seconds = arguments.seconds
     arguments.out.mkdir(parents=True, exist_ok=True)
     for stage in STAGES if "all" in arguments.stages else arguments.stages:

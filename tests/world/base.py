@@ -2,10 +2,12 @@
 
 import numpy as np
 import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file, save_file
 
 from . import denoiser, text, vae
-from .trainer import Trainer
+from .trainer import Trainer, fuse
 
 FILE = "base.safetensors"
 DROPPED = 0.1  # part of the captions replaced by the empty one
@@ -41,7 +43,16 @@ def run(out, settings, device):
     """The stage."""
     torch.manual_seed(settings.seed)
     data = dataset(out, "base", vae.load(out, settings, device), settings, device)
-    unet, encoders = denoiser.model(settings).to(device), text.Encoders(settings).to(device)
+    if (out / FILE).exists():
+        print(f"base: goes on from {out / FILE}", flush=True)
+        torch.manual_seed(settings.seed + 1)
+        unet, encoders = load(out, settings, device)
+    else:
+        unet, encoders = denoiser.model(settings).to(device), text.Encoders(settings).to(device)
+    for part in (unet, encoders):
+        part.train().requires_grad_(True)
+        if device.type == "cuda":
+            fuse(part, ResnetBlock2D, BasicTransformerBlock, text.Layer)
     count = lambda part: sum(p.numel() for p in part.parameters()) / 1e6
     print(f"base: UNet of {count(unet):.1f} million weights, text encoders of {count(encoders):.2f}", flush=True)
     loss = denoiser.Loss(unet, encoders, data, settings.base.batch, DROPPED)

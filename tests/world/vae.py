@@ -4,9 +4,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file, save_file
 
-from .trainer import Trainer
+from .trainer import Trainer, fuse
 
 FILE = "vae.safetensors"
 # Weight of the divergence from a normal distribution, per number of a latent.
@@ -38,14 +39,6 @@ def load(out, settings, device):
 def floats(pictures):
     """u8 [n, h, w, 3] to -1..1 [n, 3, h, w]."""
     return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def crops(pictures, count, side):
-    """Random squares out of random pictures: u8 [count, side, side, 3]."""
-    device, room = pictures.device, pictures.shape[1] - side + 1
-    pick = torch.randint(len(pictures), (count, 1, 1), device=device)
-    top, left = (torch.randint(room, (count, 1), device=device) + torch.arange(side, device=device) for _ in range(2))
-    return pictures[pick, top[:, :, None], left[:, None, :]]
 
 
 def moments(vae, pictures):
@@ -107,11 +100,17 @@ def run(out, settings, device):
     """The stage."""
     torch.manual_seed(settings.seed)
     pictures = torch.cat([torch.from_numpy(np.load(out / f"{name}.npy")) for name in ("anything", "base")]).to(device)
+    learning = model(settings).to(device)
+    if device.type == "cuda":
+        fuse(learning, ResnetBlock2D)
+
+    def loss():
+        pick = torch.randint(len(pictures), (settings.vae.batch,), device=device)
+        return loss_of(learning, floats(pictures[pick]))
+
+    Trainer("vae", learning.parameters(), loss, settings.vae, out, device).run()
     vae = model(settings).to(device)
-    # Most of what there is to learn shows in a quarter of a picture, at a quarter of the cost.
-    for name, plan, side in (("vae-crops", settings.vae_crops, settings.size // 2), ("vae", settings.vae, settings.size)):
-        loss = lambda plan=plan, side=side: loss_of(vae, floats(crops(pictures, plan.batch, side)))
-        Trainer(name, vae.parameters(), loss, plan, out, device).run()
+    vae.load_state_dict(learning.state_dict())
     vae.requires_grad_(False)
     fold(vae, pictures[:4000], settings.latent_scale)
     shown = pictures[:500]
