@@ -55,7 +55,9 @@ def run(out, settings, device):
     unet, encoders = base.load(out, settings, device)
     model = (unet, encoders, vae.load(out, settings, device))
     reader = classifier.load(out, device)
-    seed, results = settings.seed + 1, {}
+    seed, results, path = settings.seed + 1, {}, out / "check.json"
+    if not settings.whole and path.exists():
+        results = json.loads(path.read_text())
     scenes = scene.many("plain", settings.check_pictures, seed)
     prompts = [captions.caption(s) for s in scenes]
     pictures = sample.pictures(model, prompts, settings, seed)
@@ -63,9 +65,9 @@ def run(out, settings, device):
     print("check: base", results["base"], flush=True)
     sheet(out / "sheets" / "base.png", pictures[: len(pictures) // 8 * 8][:48].split(8))
     (out / "sheets" / "base.txt").write_text("\n".join(prompts[:48]) + "\n")
-    for name in scene.TRAINING:
+    for name in settings.only:
         results[name] = check_network(name, model, reader, out, settings, seed, device)
-    (out / "check.json").write_text(json.dumps(results, indent=1) + "\n")
+    path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def check_network(name, model, reader, out, settings, seed, device):

@@ -18,6 +18,8 @@ def run(out, settings, device):
     unet, encoders = base.load(out, settings, device)
     autoencoder = vae.load(out, settings, device)
     for number, name in enumerate(scene.TRAINING):
+        if name not in settings.only:
+            continue
         torch.manual_seed(settings.seed + number)
         data = base.dataset(out, f"train_{name}", autoencoder, settings, device)
         network = lora.Network(unet, encoders, settings, device, name in CONVOLUTIONS, name in TEXT)

@@ -73,8 +73,9 @@ def draw_set(out, name, kind, count, settings, vary=False, wording=None, wording
 
 def run(out, settings, _device):
     """The stage: pictures for the base, the classifier and every network."""
-    draw_set(out, "base", "plain", settings.base_pictures, settings, vary=True)
-    draw_set(out, "anything", "anything", settings.classifier_pictures, settings, wordings=1)
-    for name in scene.TRAINING:
+    if settings.whole:
+        draw_set(out, "base", "plain", settings.base_pictures, settings, vary=True)
+        draw_set(out, "anything", "anything", settings.classifier_pictures, settings, wordings=1)
+    for name in settings.only:
         wording = lambda shown, rng, name=name: captions.of_network(name, shown, rng)
         draw_set(out, f"train_{name}", name, settings.network_pictures, settings, wording=wording)
