@@ -14,14 +14,14 @@ EXAMPLES = WORLD / "files" / "examples"
 
 # The searches; experiments change what they are about.
 SEARCH = {
-    "max_train_steps": 200,
+    "max_train_steps": 100,
     "learning_rate": 0.1,
     "lr_scheduler": "cosine",
     "timestep_sampling": "stratified",
     "application_loss_weight": 1e-4,
 }
 # Where many networks are offered, using one is to cost more than chance could gain by it.
-WEIGHTS = {"character_in_style": 1e-3, "all_networks": 1e-3}
+WEIGHTS = {"character_in_style": 2e-3, "all_networks": 1e-3}
 BATCH = 16
 QUICK = {"max_train_steps": 8}
 
@@ -61,7 +61,7 @@ class Setting:
         steps = {"max_train_steps": arguments.steps} if arguments.steps else {}
         self.search = SEARCH | (QUICK if self.quick else {}) | steps
         # Samples of an evaluation on training pictures and on held-out ones.
-        self.training_samples, self.held_out_samples = (16, 8) if self.quick else (256, 1024)
+        self.training_samples, self.held_out_samples = (16, 8) if self.quick else (128, 512)
 
     def pictures(self, name, part, which=slice(None), repeats=1):
         """A folder of an example's pictures: of `train` or `heldout` those that `which` takes, so often an epoch."""

@@ -3,7 +3,7 @@
 from .. import scene
 from .setting import EXAMPLES, WORLD
 
-PICTURES, GUIDANCE, STEPS = 6, 5, 28
+PICTURES, GUIDANCE, STEPS = 6, 2.5, 28
 
 
 def make(setting, name, networks, candidates):

@@ -1,5 +1,6 @@
 //! Pointwise functions: forward and derivative, in f32, keeping their input alone.
 
+use super::layout::plain;
 use super::node::{Tracked, grad, node, parent};
 use super::precision::{narrow, wide};
 use burn::tensor::backend::Backend;
@@ -57,7 +58,7 @@ pub(super) fn geglu<B: Backend>(x: Tracked<B, 3>) -> Tracked<B, 3> {
     let halves = |x: &Tensor<B, 3>| {
         let mut halves = x.clone().chunk(2, 2).into_iter();
         match (halves.next(), halves.next()) {
-            (Some(a), Some(b)) => (wide(a), wide(b)),
+            (Some(a), Some(b)) => (wide(plain(a)), wide(plain(b))),
             _ => unreachable!("the layer before makes an even number of channels"),
         }
     };

@@ -1,5 +1,6 @@
 //! Rated convolutions, and the two ways of computing one.
 
+use super::layout::{by_channel, on_processor};
 use super::node::{Tracked, grad, is_tracked, node, parent};
 use super::precision::{Storage, narrow, wide};
 use super::rated::{Rated, scale};
@@ -45,8 +46,12 @@ impl Way {
         let [_, _, height, width] = g.dims();
         // Then the gradient is the convolution of the spread-out g with the mirrored kernel.
         let mirrored = 2 * padding + 1 == kernel && (height * stride, width * stride) == (dims[2], dims[3]);
-        if self.unfold && mirrored {
-            return unfolded(spread(g, stride), weight.flip([2, 3]).swap_dims(0, 1), 1, padding);
+        if mirrored {
+            let (g, weight) = (spread(g, stride), weight.flip([2, 3]).swap_dims(0, 1));
+            if self.unfold {
+                return unfolded(g, weight, 1, padding);
+            }
+            return conv2d(g, weight, None, ConvOptions::new([1; 2], [padding; 2], [1; 2], 1));
         }
         // burn asks for the input itself but reads its shape alone.
         let x = Tensor::<B, 4>::empty(dims, (&g.device(), g.dtype()));
@@ -104,6 +109,10 @@ fn spread<B: Backend>(x: Tensor<B, 4>, stride: usize) -> Tensor<B, 4> {
 fn pointwise<B: Backend>(x: Tensor<B, 4>, weight: Tensor<B, 2>) -> Tensor<B, 4> {
     let [batch, inputs, height, width] = x.dims();
     let outputs = weight.dims()[0];
+    if on_processor::<B>() {
+        // The result lies as the other tensors do.
+        return conv2d(x, weight.reshape([outputs, inputs, 1, 1]), None, ConvOptions::new([1; 2], [0; 2], [1; 2], 1));
+    }
     let x = x.permute([0, 2, 3, 1]).reshape([batch * height * width, inputs]);
     x.matmul(weight.transpose()).reshape([batch, height, width, outputs]).permute([0, 3, 1, 2])
 }
@@ -117,7 +126,7 @@ pub(super) fn conv<B: Backend>(layer: &Conv<B>, rated: Option<Rated<'_, B>>, x: 
     let weight = move || narrow(weight.clone(), dtype);
     let x = narrow(x, dtype);
     let way = layer.way;
-    let bias = layer.bias.clone().reshape([1, -1, 1, 1]);
+    let bias = by_channel(layer.bias.clone(), dims[0]);
     let y = wide(way.forward(x.clone(), weight())) + wide(bias);
     let Some(rated) = rated else {
         return node([from_x], narrow(y, dtype), move |g| {
@@ -127,7 +136,7 @@ pub(super) fn conv<B: Backend>(layer: &Conv<B>, rated: Option<Rated<'_, B>>, x: 
     let (from_rates, rates) = (parent(&rated.rates), rated.rates.inner());
     let (down, up) = (narrow(rated.stacked.down.clone(), dtype), narrow(rated.stacked.up.clone(), dtype));
     let rank = up.dims()[1];
-    let rates: Tensor<B, 4> = rates.reshape([1, rank, 1, 1]);
+    let rates = by_channel(rates, dims[0]);
     let h = way.forward(x, down.clone()); // [b, R, h', w']
     let y = narrow(y + wide(pointwise(scale(h.clone(), &rates), up.clone())), dtype);
     let x_wanted = is_tracked::<B>(&from_x);

@@ -6,6 +6,7 @@ mod attention;
 mod checkpointed;
 mod conv;
 mod gradient;
+mod layout;
 mod load;
 mod node;
 mod norm;

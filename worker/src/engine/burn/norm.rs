@@ -1,6 +1,7 @@
 //! Group and layer normalisation, statistics in f32; kept for the backward pass: the input, means and deviations.
 
 use super::activation::Pointwise;
+use super::layout::by_channel;
 use super::node::{Tracked, grad, node, parent};
 use super::precision::{Storage, narrow, wide};
 use burn::tensor::Tensor;
@@ -68,19 +69,18 @@ pub(super) fn group_norm<B: Backend>(norm: &Norm<B>, x: Tracked<B, 4>, eps: f64,
     let [batch, channels, height, width] = dims;
     let rows = [batch, GROUPS, channels / GROUPS * height * width];
     let standard = Standard::of(wide(x.clone()).reshape(rows), eps);
-    let scale: Tensor<B, 4> = norm.scale.clone().reshape([1, channels, 1, 1]);
-    let shift: Tensor<B, 4> = norm.shift.clone().reshape([1, channels, 1, 1]);
+    let (scale, shift) = (by_channel(norm.scale.clone(), batch), by_channel(norm.shift.clone(), batch));
+    let slope = scale.clone();
     let affine = move |z: Tensor<B, 3>| z.reshape(dims) * scale.clone() + shift.clone();
     let y = affine(standard.apply(wide(x.clone()).reshape(rows)));
     let y = if silu { Pointwise::Silu.value(y) } else { y };
-    let scale: Tensor<B, 4> = norm.scale.clone().reshape([1, channels, 1, 1]);
     node([parent], narrow(y, output), move |g| {
         let z = standard.apply(wide(x.clone()).reshape(rows));
         let g = match silu {
             true => wide(g) * Pointwise::Silu.derivative(affine(z.clone())),
             false => wide(g),
         };
-        let g = standard.pull(z, (g * scale.clone()).reshape(rows));
+        let g = standard.pull(z, (g * slope.clone()).reshape(rows));
         [grad(narrow(g.reshape(dims), dtype))]
     })
 }

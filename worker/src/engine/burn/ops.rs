@@ -3,6 +3,7 @@
 use super::activation::{Pointwise, geglu};
 use super::attention::attention;
 use super::conv::{Conv, conv};
+use super::layout::transposed;
 use super::node::Tracked;
 use super::norm::{Norm, group_norm, layer_norm};
 use super::precision::wide;
@@ -138,13 +139,13 @@ impl<B: Backend> Ops for BurnOps<B> {
     }
 
     fn to_tokens(&self, x: Self::Image) -> Self::Tokens {
-        x.flatten::<3>(2, 3).swap_dims(1, 2)
+        transposed(x.flatten::<3>(2, 3))
     }
 
     fn to_image(&self, x: Self::Tokens, like: &Self::Image) -> Self::Image {
         let [batch, _, height, width] = like.dims();
         let channels = x.dims()[2];
-        x.swap_dims(1, 2).reshape([batch, channels, height, width])
+        transposed(x).reshape([batch, channels, height, width])
     }
 
     fn embed(&self, table: &Table<B>, ids: &[Vec<u32>]) -> Self::Tokens {
