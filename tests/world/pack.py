@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from . import captions, classifier, container, draw, labels, model, networks, scene
 
 BUDGET = 20_000_000
-HELD_OUT = 32
+HELD_OUT = 96
 
 
 def rounded(value, bits):

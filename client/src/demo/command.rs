@@ -27,11 +27,13 @@ pub(super) fn arguments(args: &Args, world: &World) -> Vec<Vec<String>> {
         option("validation_data_dir", &[path(&world.pictures(EXAMPLE, "heldout"))]),
         plain("caption_extension", ".txt"),
         plain("resolution", "128"),
-        plain("train_batch_size", "4"),
+        plain("train_batch_size", "8"),
         option("max_train_steps", &[args.steps.to_string()]),
         option("validate_every_n_steps", &[args.steps.to_string()]),
-        // Smaller steps and a dearer application than usual: few steps are to show the rates' way.
+        // Smaller steps that end softly and a dearer application than usual: little noise is to be left in rates that
+        // belong at 0.
         plain("learning_rate", "0.05"),
+        plain("lr_scheduler", "cosine"),
         plain("application_loss_weight", "0.001"),
         option("seed", &[args.seed.to_string()]),
         option("device", &[args.device.to_string()]),

@@ -17,7 +17,7 @@ const COLUMNS: usize = 4;
 /// Side of a picture in pixels.
 const SIDE: u32 = 128;
 /// Steps and guidance of each sample.
-const SAMPLING: &str = "--s 20 --l 4";
+const SAMPLING: &str = "--s 20 --l 2.5";
 
 /// Writes `before-after.png`: the first training pictures, and under each what the model draws for its caption from the
 /// same noise without networks, with all of them whole, and at the rates that were found.

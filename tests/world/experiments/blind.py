@@ -23,7 +23,7 @@ from .setting import Setting, parser, per_picture
 OF_A_GRADIENT = 3
 TIMES = 10
 # Samples of one trial.
-SAMPLES = 128
+SAMPLES = 64
 
 
 def random_search(loss, slots, trials, seed):
@@ -73,7 +73,7 @@ def run(setting, name):
     with ThreadPoolExecutor() as pool:
         reports = list(pool.map(lambda seed: search(setting, name, networks, seed), setting.seeds))
         live = live_of(reports[0]["networks"])
-        spent = OF_A_GRADIENT * setting.search["max_train_steps"] * setting.batch
+        spent = OF_A_GRADIENT * setting.options(name)["max_train_steps"] * setting.batch
         budget = spent if setting.quick else TIMES * spent
         pairs = [(method, seed) for method in METHODS for seed in setting.seeds]
         begin = lambda pair: blind(setting, name, networks, live, budget, *pair)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from . import compare, grid, sheet
 from .program import BLOCKS, live_of, rates_of, uniform
-from .setting import WEIGHTS, Setting, parser, per_picture
+from .setting import Setting, parser, per_picture
 
 ALL = None
 # The networks that each example is offered.
@@ -52,8 +52,7 @@ def run(setting, name, only_pictures):
 
 def search(setting, name, networks, seed):
     """The search of a seed: its report."""
-    options, (folder, _) = dict(setting.search), setting.train(name)
-    options["application_loss_weight"] = WEIGHTS.get(name, options["application_loss_weight"])
+    options, (folder, _) = setting.options(name), setting.train(name)
     if name in PRUNED:
         held_out, count = setting.pictures(name, "heldout", slice(0, 16))
         options |= {"validation_data_dir": held_out, "prune": PRUNED[name]}
@@ -63,7 +62,10 @@ def search(setting, name, networks, seed):
 
 
 def best_scales(setting, name, networks):
-    """What the grid finds on the training pictures."""
+    """What the grid finds on the training pictures; as OUT has it, if it does."""
+    done = setting.out / "searches" / f"{name}-grid.json"
+    if done.exists():
+        return json.loads(done.read_text())
     folder, count = setting.pictures(name, "train")
     samples = per_picture(setting.training_samples, count)
     scales = grid.SCALES[::2] if setting.quick else grid.SCALES
@@ -71,7 +73,10 @@ def best_scales(setting, name, networks):
         begun = time.time()
         found, losses = grid.best(lambda point: evaluate(point)["loss"], len(networks), scales)
         print(f"{name}: grid {found} after {losses} losses, {time.time() - begun:.0f} s", flush=True)
-        return {"scales": dict(zip(networks, found)), "losses": losses, "samples": evaluate.samples}
+        result = {"scales": dict(zip(networks, found)), "losses": losses, "samples": evaluate.samples}
+    done.parent.mkdir(exist_ok=True)
+    done.write_text(json.dumps(result) + "\n")
+    return result
 
 
 def candidates_of(setting, reports, result):
@@ -160,14 +165,17 @@ def main():
     arguments.add_argument("--only_pictures", action="store_true", help="search and sample, compare nothing")
     arguments = arguments.parse_args()
     setting = Setting(arguments)
-    results = {}
+    path = setting.out / "examples.json"
+    # Examples that were measured before stay, so they can be measured one at a time.
+    results = json.loads(path.read_text()) if path.exists() else {}
     with ThreadPoolExecutor() as pool:
         running = {name: pool.submit(run, setting, name, arguments.only_pictures) for name in arguments.only}
         for name, result in running.items():
             if result.result():
                 results[name] = result.result()
                 # What there is stays if time runs out.
-                (setting.out / "examples.json").write_text(json.dumps(results, indent=1) + "\n")
+                results = {name: results[name] for name in OFFERED if name in results}
+                path.write_text(json.dumps(results, indent=1) + "\n")
     if not arguments.only_pictures:
         text = report(results)
         (setting.out / "examples.md").write_text(text)

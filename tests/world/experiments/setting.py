@@ -4,6 +4,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from .. import scene
@@ -14,15 +15,19 @@ EXAMPLES = WORLD / "files" / "examples"
 
 # The searches; experiments change what they are about.
 SEARCH = {
-    "max_train_steps": 100,
+    "max_train_steps": 60,
     "learning_rate": 0.1,
     "lr_scheduler": "cosine",
     "timestep_sampling": "stratified",
     "application_loss_weight": 1e-4,
 }
-# Where many networks are offered, using one is to cost more than chance could gain by it.
-WEIGHTS = {"character_in_style": 2e-3, "all_networks": 1e-3}
-BATCH = 16
+# Where many networks are offered, using one is to cost more than chance could gain by it; and smaller steps leave less of
+# their noise in rates that belong at 0.
+OWN = {
+    "character_in_style": {"application_loss_weight": 2e-3, "learning_rate": 0.05, "max_train_steps": 150},
+    "all_networks": {"application_loss_weight": 1e-3},
+}
+BATCH = 8
 QUICK = {"max_train_steps": 8}
 
 
@@ -48,6 +53,7 @@ class Setting:
     def __init__(self, arguments):
         # The program runs in this folder, so paths are whole.
         self.quick, self.out = arguments.quick, arguments.out.resolve()
+        self.copying = threading.Lock()
         world = arguments.world or self.out / "world"
         if not (world / "world.safetensors").exists():
             subprocess.run([sys.executable, str(WORLD / "unpack.py"), str(world)], check=True, stdout=subprocess.DEVNULL)
@@ -58,10 +64,10 @@ class Setting:
             print(f"not in {world}, so not offered: {', '.join(missing)}", flush=True)
         self.seeds = [1] if self.quick else list(range(1, arguments.seeds + 1))
         self.batch = 4 if self.quick else BATCH
-        steps = {"max_train_steps": arguments.steps} if arguments.steps else {}
-        self.search = SEARCH | (QUICK if self.quick else {}) | steps
+        self.steps = {"max_train_steps": arguments.steps} if arguments.steps else {}
+        self.search = SEARCH | (QUICK if self.quick else {}) | self.steps
         # Samples of an evaluation on training pictures and on held-out ones.
-        self.training_samples, self.held_out_samples = (16, 8) if self.quick else (128, 512)
+        self.training_samples, self.held_out_samples = (16, 8) if self.quick else (64, 384)
 
     def pictures(self, name, part, which=slice(None), repeats=1):
         """A folder of an example's pictures: of `train` or `heldout` those that `which` takes, so often an epoch."""
@@ -70,11 +76,20 @@ class Setting:
             found = found[:4]
         folder = self.out / "pictures" / f"{name}-{part}-{which.start or 0}-{which.stop or 'end'}-{repeats}"
         inner = folder / f"{repeats}_picture"
-        inner.mkdir(parents=True, exist_ok=True)
-        for picture in found:
-            for path in (picture, picture.with_suffix(".txt")):
-                shutil.copy(path, inner)
+        # Searches that run already read here, so a file is there whole or not at all.
+        with self.copying:
+            inner.mkdir(parents=True, exist_ok=True)
+            for picture in found:
+                for path in (picture, picture.with_suffix(".txt")):
+                    if not (inner / path.name).exists():
+                        shutil.copy(path, inner / f"{path.name}.part")
+                        (inner / f"{path.name}.part").rename(inner / path.name)
         return folder, len(found)
+
+    def options(self, example):
+        """The options of an example's search."""
+        own = {} if self.quick else OWN.get(example, {})
+        return self.search | own | self.steps
 
     def train(self, name):
         """An example's training pictures, repeated so that a batch is full; and how many there are."""

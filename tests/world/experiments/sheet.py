@@ -1,5 +1,7 @@
 """Sample pictures before and after a search: a sheet, and what the classifier sees."""
 
+import json
+
 from .. import scene
 from .setting import EXAMPLES, WORLD
 
@@ -7,7 +9,11 @@ PICTURES, GUIDANCE, STEPS = 6, 2.5, 28
 
 
 def make(setting, name, networks, candidates):
-    """Samples an example's pictures, saves the sheet, returns scores {rates: {head: part right}}."""
+    """Samples an example's pictures, saves the sheet, returns scores {rates: {head: part right}}; as OUT has them, if it
+    does."""
+    done = setting.out / "sheets" / f"{name}.json"
+    if done.exists():
+        return json.loads(done.read_text())
     count = 2 if setting.quick else PICTURES
     rows = ["all 0", "all 1", f"searched {setting.seeds[0]}"]
     folder = setting.out / "samples" / name
@@ -20,7 +26,9 @@ def make(setting, name, networks, candidates):
         sampled[row] = setting.program.sample(row.replace(" ", "-"), networks, prompts, candidates[row], folder)
     save([drawn, *sampled.values()], setting.out / "sheets" / f"{name}.png")
     (setting.out / "sheets" / f"{name}.txt").write_text("\n".join(captions) + "\n")
-    return scores(name, sampled)
+    found = scores(name, sampled)
+    done.write_text(json.dumps(found) + "\n")
+    return found
 
 
 def save(rows, path):
