@@ -1,7 +1,9 @@
 //! Engines: what computes a microbatch's loss and its gradient by the rates, on one device.
 
 pub mod burn;
+mod columns;
 pub mod count;
+pub mod cuda;
 pub mod loss;
 
 use lora_rates_common::diffusion::LossOptions;
