@@ -27,15 +27,12 @@ struct Lowering<'a> {
 /// [`Error::NotRecorded`] for sizes that the kernels are not written for.
 pub fn lower(program: &Program) -> Result<Steps, Error> {
     let mut lowering = Lowering { program, steps: Vec::new(), scratch: 0 };
-    let mut forward = Vec::new();
+    let mut by_instruction = Vec::with_capacity(program.instructions.len());
     for instruction in &program.instructions {
-        if matches!(instruction, I::Host { .. }) {
-            forward = std::mem::take(&mut lowering.steps);
-        } else {
-            lowering.instruction(instruction)?;
-        }
+        lowering.instruction(instruction)?;
+        by_instruction.push(std::mem::take(&mut lowering.steps));
     }
-    Ok(Steps { forward, backward: lowering.steps, scratch: lowering.scratch })
+    Ok(Steps { by_instruction, scratch: lowering.scratch })
 }
 
 /// A size as the kernels take it.
@@ -93,8 +90,6 @@ impl Lowering<'_> {
     fn instruction(&mut self, instruction: &Instruction) -> Result<(), Error> {
         match instruction {
             I::Product { x, weight, transposed, bias, addend, out, rows, inner, columns } => {
-                eights(*inner)?;
-                eights(*columns)?;
                 let product = Product {
                     x: self.at(*x)?,
                     weight: Address::Parameter(*weight),

@@ -84,10 +84,8 @@ pub enum Step {
 /// A lowered program.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Steps {
-    /// Up to the host's instruction.
-    pub forward: Vec<Step>,
-    /// After it.
-    pub backward: Vec<Step>,
+    /// What each of the program's instructions comes to, in the order of execution.
+    pub by_instruction: Vec<Vec<Step>>,
     /// Bytes of scratch that the kernels need.
     pub scratch: usize,
 }

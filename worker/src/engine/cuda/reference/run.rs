@@ -18,7 +18,11 @@ impl Reference {
     }
 
     /// Runs one instruction.
-    pub(super) fn execute(&mut self, program: &Program, instruction: &Instruction) -> Result<(), Error> {
+    pub(in crate::engine::cuda) fn execute(
+        &mut self,
+        program: &Program,
+        instruction: &Instruction,
+    ) -> Result<(), Error> {
         let get = |buffer: &Buffer| self.get(program, *buffer);
         let written: Vec<(Buffer, Vec<f32>)> = match instruction {
             I::Product { x, weight, transposed, bias, addend, out, rows, inner, columns } => {

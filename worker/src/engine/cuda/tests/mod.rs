@@ -1,9 +1,12 @@
 //! The engine on the reference device against engine burn.
 
 mod books;
+mod kernels;
 mod model;
 mod plans;
 mod same;
+mod simulator;
+mod single;
 
 use super::{CudaEngine, reference::Reference};
 use crate::engine::burn::{Around, BurnEngine, Tuning};
