@@ -2,8 +2,13 @@
 //!
 //! The model's text is run over a recorder ([`tape`]); a planner makes a program of leaf operations of it, forward and
 //! backward, and finds every buffer a place in one arena ([`plan`]); a device runs programs ([`executor`]): the processor
-//! one plain loop at a time ([`reference`]), or a GPU.
+//! one plain loop at a time ([`reference`]), or a GPU, for which leaf operations become kernels and library calls
+//! ([`launch`]).
+//!
+//! Everything but the calls themselves is tested without a GPU.
 
+#[cfg(feature = "cuda")]
+pub mod device;
 mod engine;
 mod error;
 pub mod executor;

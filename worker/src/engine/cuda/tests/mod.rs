@@ -10,7 +10,7 @@ mod single;
 
 use super::{CudaEngine, reference::Reference};
 use crate::engine::burn::{Around, BurnEngine, Tuning};
-use crate::engine::{EngineOptions, GradientEngine, Microbatch};
+use crate::engine::{EngineKind, EngineOptions, GradientEngine, Microbatch};
 use crate::source::Source;
 use burn::backend::Flex;
 use lora_rates_common::block::BLOCKS;
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 type Engine = CudaEngine<Reference, Flex>;
 
 fn options() -> EngineOptions {
-    EngineOptions { precision: Precision::F32, gradient_checkpointing: false }
+    EngineOptions { engine: EngineKind::Cuda, precision: Precision::F32, gradient_checkpointing: false }
 }
 
 fn golden() -> Source {
