@@ -3,6 +3,7 @@
 //! The libraries are loaded at run time. Unsafe code is here alone, in calls that hand pointers to them: every pointer lies in
 //! an allocation that the device holds, at an offset that the plan has checked.
 
+mod attention;
 mod cache;
 mod convolutions;
 mod kernels;
@@ -14,9 +15,10 @@ mod programs;
 mod tests;
 
 use super::Error;
-use super::launch::{Address, Step};
+use super::launch::{Address, Launch, Step};
 use super::parameters::{Parameter, ParameterId};
 use super::tape::Element;
+use attention::Attentions;
 use convolutions::Convolutions;
 use cudarc::driver::{CudaContext, CudaStream, DriverError};
 use kernels::Kernels;
@@ -33,6 +35,7 @@ pub struct Gpu {
     kernels: Kernels,
     products: Products,
     convolutions: Convolutions,
+    attentions: Attentions,
     parameters: HashMap<ParameterId, Memory>,
     arena: Memory,
     /// What one step's kernels pass to each other.
@@ -61,7 +64,7 @@ impl Gpu {
         let model = context.name().map_err(driver)?;
         let kernels = Kernels::load(&context)?;
         let products = Products::new(&stream, &model)?;
-        let convolutions = Convolutions::new(&stream)?;
+        let (convolutions, attentions) = (Convolutions::new(&stream)?, Attentions::new(&stream)?);
         let none = || Memory::new(&stream, 1);
         let (arena, scratch, workspace) = (none()?, none()?, Memory::new(&stream, products::WORKSPACE)?);
         tracing::info!("engine cuda on {model}: cuBLASLt {}, cuDNN {}", products::version(), convolutions::version());
@@ -72,6 +75,7 @@ impl Gpu {
             kernels,
             products,
             convolutions,
+            attentions,
             parameters: HashMap::new(),
             arena,
             scratch,
@@ -95,9 +99,14 @@ impl Gpu {
     /// Puts one step into the stream.
     fn enqueue(&self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Launch(launch) => {
-                let places = launch.pointers.iter().map(|place| self.resolve(*place)).collect::<Result<Vec<_>, _>>()?;
-                self.kernels.launch(&self.stream, launch, &places)
+            Step::Launch(launch) => self.launch(launch),
+            Step::Attention(attention) => {
+                let [q, k, v, out, sums] = attention.places.map(|place| self.resolve(place));
+                let places = [q?, k?, v?, out?, sums?];
+                if self.attentions.run(attention.sizes, places, &self.workspace)? {
+                    return Ok(());
+                }
+                self.launch(&attention.own)
             }
             Step::Product(product) => {
                 let places = self.product_places(product)?;
@@ -108,6 +117,11 @@ impl Gpu {
                 self.convolutions.run(conv, places, &self.workspace)
             }
         }
+    }
+
+    fn launch(&self, launch: &Launch) -> Result<(), Error> {
+        let places = launch.pointers.iter().map(|place| self.resolve(*place)).collect::<Result<Vec<_>, _>>()?;
+        self.kernels.launch(&self.stream, launch, &places)
     }
 
     fn product_places(&self, product: &super::launch::Product) -> Result<products::Places, Error> {

@@ -22,6 +22,10 @@ const TRIED: usize = 8;
 /// Runs of each, after one that is not timed.
 const RUNS: usize = 5;
 
+/// `CUBLAS_OP_N` and `CUBLAS_OP_T` of cublas_api.h: a matrix as it is, and transposed.
+const PLAIN: i32 = 0;
+const TURNED: i32 = 1;
+
 /// What an algorithm is chosen by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -284,11 +288,9 @@ fn describe(key: &Key, bias: u64) -> Result<Planned, Error> {
     let kind = if key.wide { single } else { narrow };
     let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
     let operation = lt::create_matmul_desc(compute, single).map_err(wrong)?;
-    let plain = sys::cublasOperation_t::CUBLAS_OP_N as i32;
-    let turned = sys::cublasOperation_t::CUBLAS_OP_T as i32;
-    let turn = if key.transposed { turned } else { plain };
+    let turn = if key.transposed { TURNED } else { PLAIN };
     set(operation, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &turn)?;
-    set(operation, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &plain)?;
+    set(operation, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &PLAIN)?;
     if key.bias {
         let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as u32;
         set(operation, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;

@@ -118,6 +118,10 @@ impl Executor for Gpu {
             match step {
                 Step::Launch(launch) => self.kernels.prepare(launch.kernel)?,
                 Step::Conv(conv) => workspace = workspace.max(self.convolutions.prepare(conv)?),
+                Step::Attention(attention) => {
+                    self.kernels.prepare(attention.own.kernel)?;
+                    workspace = workspace.max(self.attentions.prepare(attention.sizes));
+                }
                 Step::Product(_) => {}
             }
         }

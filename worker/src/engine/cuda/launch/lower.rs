@@ -1,6 +1,6 @@
 //! Leaf operations to kernels and library calls.
 
-use super::{Address, Conv, Launch, Product, Step, Steps};
+use super::{Address, Attention, Conv, Launch, Product, Step, Steps};
 use crate::engine::cuda::Error;
 use crate::engine::cuda::plan::{Buffer, CHUNK, Heads, Instruction, Program, chunks};
 use crate::engine::cuda::tape::{Element, Function, GROUPS, Norm, Shape};
@@ -224,8 +224,13 @@ impl Lowering<'_> {
         match instruction {
             I::Attention { q, k, v, out, sums, sizes } => {
                 let (numbers, scale) = check(sizes)?;
-                let pointers = vec![self.at(*q)?, self.at(*k)?, self.at(*v)?, self.at(*out)?, self.at(*sums)?];
-                self.launch("attention", tiles(sizes.queries, sizes), 128, pointers, &numbers, scale)
+                let places = [self.at(*q)?, self.at(*k)?, self.at(*v)?, self.at(*out)?, self.at(*sums)?];
+                let grid = tiles(sizes.queries, sizes);
+                self.launch("attention", grid, 128, places.to_vec(), &numbers, scale)?;
+                if let Some(Step::Launch(own)) = self.steps.pop() {
+                    self.steps.push(Step::Attention(Attention { places, sizes: *sizes, own }));
+                }
+                Ok(())
             }
             I::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes } => {
                 let (numbers, scale) = check(sizes)?;

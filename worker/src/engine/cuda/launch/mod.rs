@@ -6,7 +6,7 @@ mod lower;
 pub use lower::lower;
 
 use super::parameters::ParameterId;
-use super::plan::Geometry;
+use super::plan::{Geometry, Heads};
 
 /// Where something lies on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,17 @@ pub struct Conv {
     pub backward: bool,
 }
 
+/// Attention forward, of which a library may know a faster way than our kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// q, k, v, the result and the sums.
+    pub places: [Address; 5],
+    /// Sizes.
+    pub sizes: Heads,
+    /// Our kernel.
+    pub own: Launch,
+}
+
 /// What is done next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -79,6 +90,8 @@ pub enum Step {
     Product(Product),
     /// By cuDNN.
     Conv(Conv),
+    /// By cuDNN, or by our kernel.
+    Attention(Attention),
 }
 
 /// A lowered program.

@@ -79,6 +79,7 @@ impl Simulator {
             Step::Launch(launch) => self.launch(launch),
             Step::Product(product) => self.product(product),
             Step::Conv(conv) => self.conv(conv),
+            Step::Attention(attention) => self.launch(&attention.own),
         }
     }
 
