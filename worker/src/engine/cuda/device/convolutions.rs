@@ -37,7 +37,8 @@ struct Planned {
 /// The library, and what it has planned.
 pub(super) struct Convolutions {
     handle: sys::cudnnHandle_t,
-    planned: HashMap<(Geometry, bool), Planned>,
+    /// `None` for those that the library does not do.
+    planned: HashMap<(Geometry, bool), Option<Planned>>,
 }
 
 // SAFETY: the handle and the descriptors are used by the one thread that has the device.
@@ -67,22 +68,23 @@ impl Convolutions {
         Ok(library)
     }
 
-    /// Chooses an algorithm; returns the bytes of workspace that it needs.
-    pub(super) fn prepare(&mut self, conv: &Conv) -> Result<usize, Error> {
+    /// Chooses an algorithm; returns the bytes of workspace that it needs, 0 where our own kernel must do it.
+    pub(super) fn prepare(&mut self, conv: &Conv) -> usize {
         let key = (conv.geometry, conv.backward);
-        if let Some(planned) = self.planned.get(&key) {
-            return Ok(planned.workspace);
+        if !self.planned.contains_key(&key) {
+            let planned = self.describe(&conv.geometry, conv.backward);
+            if let Err(error) = &planned {
+                tracing::warn!("a convolution is computed by our own kernel, which is slow: {error}");
+            }
+            self.planned.insert(key, planned.ok());
         }
-        let planned = self.describe(&conv.geometry, conv.backward)?;
-        let workspace = planned.workspace;
-        self.planned.insert(key, planned);
-        Ok(workspace)
+        self.planned.get(&key).and_then(Option::as_ref).map_or(0, |planned| planned.workspace)
     }
 
-    /// Runs it over x (or the gradient of the result), the filter and the result (or the gradient of x).
-    pub(super) fn run(&self, conv: &Conv, [x, filter, out]: [u64; 3], workspace: &Memory) -> Result<(), Error> {
-        let unplanned = || Error::Device(format!("a convolution was not prepared: {:?}", conv.geometry));
-        let planned = self.planned.get(&(conv.geometry, conv.backward)).ok_or_else(unplanned)?;
+    /// Runs it over x (or the gradient of the result), the filter and the result (or the gradient of x); `false` where our
+    /// own kernel must do it.
+    pub(super) fn run(&self, conv: &Conv, [x, filter, out]: [u64; 3], workspace: &Memory) -> Result<bool, Error> {
+        let Some(Some(planned)) = self.planned.get(&(conv.geometry, conv.backward)) else { return Ok(false) };
         let (one, zero) = (1.0f32, 0.0f32);
         let number = |number: &f32| std::ptr::from_ref(number).cast::<c_void>();
         let pointer = |address: u64| address as *mut c_void;
@@ -125,7 +127,7 @@ impl Convolutions {
                 ),
             }
         };
-        done.map_err(wrong)
+        done.map(|()| true).map_err(wrong)
     }
 
     fn describe(&self, geometry: &Geometry, backward: bool) -> Result<Planned, Error> {
@@ -218,7 +220,7 @@ impl Drop for Convolutions {
         // SAFETY: each was created by this library and is destroyed once.
         #[allow(unsafe_code)]
         unsafe {
-            for planned in self.planned.values() {
+            for planned in self.planned.values().flatten() {
                 let _ = result::destroy_tensor_descriptor(planned.input);
                 let _ = result::destroy_tensor_descriptor(planned.output);
                 let _ = result::destroy_filter_descriptor(planned.filter);

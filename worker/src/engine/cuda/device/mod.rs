@@ -114,7 +114,10 @@ impl Gpu {
             }
             Step::Conv(conv) => {
                 let places = [self.resolve(conv.x)?, self.resolve(conv.weight)?, self.resolve(conv.out)?];
-                self.convolutions.run(conv, places, &self.workspace)
+                if self.convolutions.run(conv, places, &self.workspace)? {
+                    return Ok(());
+                }
+                self.launch(&conv.own)
             }
         }
     }

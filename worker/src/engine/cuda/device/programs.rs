@@ -117,7 +117,10 @@ impl Executor for Gpu {
         for step in steps.by_instruction.iter().flatten() {
             match step {
                 Step::Launch(launch) => self.kernels.prepare(launch.kernel)?,
-                Step::Conv(conv) => workspace = workspace.max(self.convolutions.prepare(conv)?),
+                Step::Conv(conv) => {
+                    self.kernels.prepare(conv.own.kernel)?;
+                    workspace = workspace.max(self.convolutions.prepare(conv));
+                }
                 Step::Attention(attention) => {
                     self.kernels.prepare(attention.own.kernel)?;
                     workspace = workspace.max(self.attentions.prepare(attention.sizes));

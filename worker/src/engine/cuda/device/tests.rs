@@ -8,7 +8,7 @@ fn the_kernels_compile_for_every_generation_of_gpu_that_has_bfloat16() {
     #[allow(unsafe_code)]
     let there = unsafe { cudarc::nvrtc::sys::is_culib_present() };
     if !there {
-        println!("skipped: NVRTC is not on this machine");
+        eprintln!("skipped: NVRTC is not on this machine");
         return;
     }
     for architecture in ["sm_80", "sm_89", "sm_90", "sm_120"] {

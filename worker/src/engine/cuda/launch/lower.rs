@@ -2,7 +2,7 @@
 
 use super::{Address, Attention, Conv, Launch, Product, Step, Steps};
 use crate::engine::cuda::Error;
-use crate::engine::cuda::plan::{Buffer, CHUNK, Heads, Instruction, Program, chunks};
+use crate::engine::cuda::plan::{Buffer, CHUNK, Geometry, Heads, Instruction, Program, chunks};
 use crate::engine::cuda::tape::{Element, Function, GROUPS, Norm, Shape};
 use Instruction as I;
 
@@ -106,8 +106,8 @@ impl Lowering<'_> {
                 Ok(())
             }
             I::Conv { x, weight, bias, out, geometry } => {
-                let (x, weight, at) = (self.at(*x)?, Address::Parameter(*weight), self.at(*out)?);
-                self.steps.push(Step::Conv(Conv { x, weight, out: at, geometry: *geometry, backward: false }));
+                let at = self.at(*out)?;
+                self.convolution([self.at(*x)?, Address::Parameter(*weight), at], geometry, false)?;
                 let Some(bias) = bias else { return Ok(()) };
                 let (count, channels) = (geometry.output.count(), geometry.output.channels);
                 let pointers = vec![at, Address::Parameter(*bias), at];
@@ -118,9 +118,7 @@ impl Lowering<'_> {
                 self.launch(kernel, [count.div_ceil(threads), 1, 1], THREADS, pointers, &numbers, Vec::new())
             }
             I::ConvBackward { g, weight, out, geometry } => {
-                let (x, weight, out) = (self.at(*g)?, Address::Parameter(*weight), self.at(*out)?);
-                self.steps.push(Step::Conv(Conv { x, weight, out, geometry: *geometry, backward: true }));
-                Ok(())
+                self.convolution([self.at(*g)?, Address::Parameter(*weight), self.at(*out)?], geometry, true)
             }
             I::GroupNorm { .. } | I::GroupNormBackward { .. } | I::LayerNorm { .. } | I::LayerNormBackward { .. } => {
                 self.normalise(instruction)
@@ -129,6 +127,24 @@ impl Lowering<'_> {
             I::ScaleColumns { .. } | I::RateGradient { .. } => self.rates(instruction),
             pointwise => self.pointwise(pointwise),
         }
+    }
+
+    fn convolution(
+        &mut self,
+        [x, weight, out]: [Address; 3],
+        geometry: &Geometry,
+        backward: bool,
+    ) -> Result<(), Error> {
+        let Geometry { input, output, conv } = *geometry;
+        let (kernel, written) = if backward { ("convolution_backward", input) } else { ("convolution", output) };
+        let sizes = [input.height, input.width, input.channels, output.height, output.width, output.channels];
+        let numbers = [vec![written.count()], sizes.to_vec(), vec![conv.kernel, conv.stride, conv.padding]].concat();
+        let grid = [written.count().div_ceil(THREADS), 1, 1];
+        self.launch(kernel, grid, THREADS, vec![x, weight, out], &numbers, Vec::new())?;
+        if let Some(Step::Launch(own)) = self.steps.pop() {
+            self.steps.push(Step::Conv(Conv { x, weight, out, geometry: *geometry, backward, own }));
+        }
+        Ok(())
     }
 
     fn pointwise(&mut self, instruction: &Instruction) -> Result<(), Error> {

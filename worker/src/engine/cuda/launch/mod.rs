@@ -68,6 +68,8 @@ pub struct Conv {
     pub geometry: Geometry,
     /// Whether it is the gradient.
     pub backward: bool,
+    /// Our kernel, which is right but slow.
+    pub own: Launch,
 }
 
 /// Attention forward, of which a library may know a faster way than our kernel.
@@ -88,9 +90,9 @@ pub enum Step {
     Launch(Launch),
     /// By cuBLASLt.
     Product(Product),
-    /// By cuDNN.
+    /// By cuDNN, or by our kernel where that refuses.
     Conv(Conv),
-    /// By cuDNN, or by our kernel.
+    /// Likewise.
     Attention(Attention),
 }
 
@@ -132,5 +134,6 @@ pub const KERNELS: &str = concat!(
     include_str!("../kernels/pointwise.cu"),
     include_str!("../kernels/rates.cu"),
     include_str!("../kernels/norms.cu"),
+    include_str!("../kernels/convolution.cu"),
     include_str!("../kernels/attention.cu"),
 );

@@ -20,11 +20,11 @@ impl Head {
         ((self.sample * rows + row) * self.sizes.heads + self.head) * self.sizes.size
     }
 
-    fn query<'a>(self, x: &'a [f32], row: usize) -> &'a [f32] {
+    fn query(self, x: &[f32], row: usize) -> &[f32] {
         &x[self.row(self.sizes.queries, row)..][..self.sizes.size]
     }
 
-    fn key<'a>(self, x: &'a [f32], row: usize) -> &'a [f32] {
+    fn key(self, x: &[f32], row: usize) -> &[f32] {
         &x[self.row(self.sizes.keys, row)..][..self.sizes.size]
     }
 

@@ -21,7 +21,7 @@ fn gigabytes(batch: usize, checkpointing: bool) -> [f64; 3] {
     }
     let books = planned.program.books(2);
     let in_all = [weights, networks, books.arena].map(|bytes| bytes as f64 / 1e9);
-    println!(
+    eprintln!(
         "batch {batch}, checkpointing {checkpointing}: weights, networks, arena {in_all:.2?} GB, of which kept {:.2} GB; \
          {} instructions planned in {seconds:.1} s",
         books.kept as f64 / 1e9,

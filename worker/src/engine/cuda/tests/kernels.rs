@@ -90,7 +90,7 @@ fn kernels_give_what_the_reference_gives_for_every_instruction() {
     let case = Case { batch: 2, height: 12, width: 8, tokens: 77 };
     let Some(errors) = largest_errors(case, wanted, |_| true) else { return };
     for (name, [narrow, wide]) in &errors {
-        println!("{name}: narrow {narrow:.1e}, wide {wide:.1e}");
+        eprintln!("{name}: narrow {narrow:.1e}, wide {wide:.1e}");
         // Half a step of bfloat16 is 2^-9, and convolutions round twice. Attention rounds its probabilities too, and the gradients of its scores, whose
         // sum over the keys is 0: where keys are much alike, that rounding is all that is left.
         let bound = if name == "AttentionBackward" { 2e-2 } else { 5e-3 };

@@ -18,7 +18,7 @@ fn compare(what: &str, burn: &mut dyn GradientEngine, tape: &mut Engine, network
     }
     for (network, (got, want)) in got.grad.chunks(BLOCKS).zip(want.grad.chunks(BLOCKS)).enumerate() {
         let gradient = error(got, want);
-        println!("{what}, network {network}: prediction {prediction:.1e}, gradient {gradient:.1e}");
+        eprintln!("{what}, network {network}: prediction {prediction:.1e}, gradient {gradient:.1e}");
         assert!(gradient < 1e-4, "{what}: the gradient of network {network} is off by {gradient:.1e}");
     }
     let again = tape.gradient(batch, &rates, &LossOptions::default()).unwrap();
@@ -98,7 +98,7 @@ fn rounded_to_bfloat16_the_gradient_keeps_its_direction() {
     };
     let (exact, rounded) = (gradient(Reference::exact()), gradient(Reference::rounded()));
     let (cosine, error) = (cosine(&rounded, &exact), error(&rounded, &exact));
-    println!("bfloat16: cosine {cosine}, error {error:.1e}");
+    eprintln!("bfloat16: cosine {cosine}, error {error:.1e}");
     assert!(cosine > 0.99 && error < 0.15, "cosine {cosine}, error {error:.1e}");
 }
 

@@ -92,7 +92,7 @@ static const std::map<std::string, Kernel> KERNELS = {
     K(add), K(cast), K(pointwise), K(pointwise_backward), K(geglu), K(geglu_backward), K(add_to_pixels), K(add_few),
     K(sum_pixels), K(concat), K(slice), K(upsample), K(upsample_backward), K(scale_columns), K(rate_gradient),
     K(rate_gradient_sum), K(layer_norm), K(layer_norm_backward), K(group_sums), K(group_totals), K(group_norm),
-    K(group_norm_backward), K(attention), K(attention_along), K(attention_by_keys), K(attention_by_queries),
+    K(group_norm_backward), K(convolution), K(convolution_backward), K(attention), K(attention_along), K(attention_by_keys), K(attention_by_queries),
 };
 
 static Kernel kernel;
@@ -156,24 +156,6 @@ static void product() {
     }
 }
 
-static void conv() {
-    char *x = address(), *w = address(), *out = address();
-    long back = take<uint64_t>(), b = take<uint64_t>(), h = take<uint64_t>(), width = take<uint64_t>(), ci = take<uint64_t>();
-    long oh = take<uint64_t>(), ow = take<uint64_t>(), co = take<uint64_t>(), kernel = take<uint64_t>(), stride = take<uint64_t>(), padding = take<uint64_t>();
-    std::vector<double> sums(back ? b * h * width * ci : b * oh * ow * co);
-    for (long s = 0; s < b; s++) for (long y = 0; y < oh; y++) for (long z = 0; z < ow; z++) for (long p = 0; p < kernel * kernel; p++) {
-        long fy = y * stride + p / kernel - padding, fx = z * stride + p % kernel - padding;
-        if (fy < 0 || fx < 0 || fy >= h || fx >= width) continue;
-        long small = (s * oh + y) * ow + z, large = (s * h + fy) * width + fx;
-        for (long o = 0; o < co; o++) for (long i = 0; i < ci; i++) {
-            double weight = load(w, (o * kernel * kernel + p) * ci + i, 0);
-            if (back) sums[large * ci + i] += weight * load(x, small * co + o, 0);
-            else sums[small * co + o] += weight * load(x, large * ci + i, 0);
-        }
-    }
-    for (size_t i = 0; i < sums.size(); i++) store(out, i, 0, (float)sums[i]);
-}
-
 int main() {
     for (;;) {
         switch (take<uint32_t>()) {
@@ -210,7 +192,6 @@ int main() {
             break;
         }
         case 4: product(); break;
-        case 5: conv(); break;
         default: exit(1);
         }
     }

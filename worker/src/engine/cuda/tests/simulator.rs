@@ -1,7 +1,7 @@
 //! The kernels of `kernels/*.cu` on the processor: compiled by g++ with the threads of a block as fibers, in a process of its
 //! own that holds the arena in the types of a GPU. What it can't show is speed, and what the libraries do.
 
-use crate::engine::cuda::launch::{Address, Arguments, Conv, KERNELS, Launch, Product, Step, Steps};
+use crate::engine::cuda::launch::{Address, Arguments, KERNELS, Launch, Product, Step, Steps};
 use crate::engine::cuda::parameters::{Parameter, Parameters};
 use crate::engine::cuda::plan::{Buffer, Program};
 use crate::engine::cuda::tape::Element;
@@ -23,7 +23,7 @@ impl Simulator {
     /// Compiles and starts it; `None`, with the reason printed, where there is no g++.
     pub(super) fn start() -> Option<Self> {
         if Command::new("g++").arg("--version").output().is_err() {
-            println!("skipped: there is no g++ to compile the kernels with");
+            eprintln!("skipped: there is no g++ to compile the kernels with");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -78,7 +78,7 @@ impl Simulator {
         match step {
             Step::Launch(launch) => self.launch(launch),
             Step::Product(product) => self.product(product),
-            Step::Conv(conv) => self.conv(conv),
+            Step::Conv(conv) => self.launch(&conv.own),
             Step::Attention(attention) => self.launch(&attention.own),
         }
     }
@@ -104,17 +104,6 @@ impl Simulator {
         parts.extend(addresses.map(|address| self.place(address)));
         parts.extend([*transposed, *wide].map(|flag| u32::from(flag).to_le_bytes().to_vec()));
         parts.extend([*rows, *inner, *columns].map(|n| (n as u64).to_le_bytes().to_vec()));
-        self.send(&parts);
-    }
-
-    fn conv(&mut self, conv: &Conv) {
-        let mut parts = vec![5u32.to_le_bytes().to_vec()];
-        parts.extend([conv.x, conv.weight, conv.out].map(|address| self.place(address)));
-        let (input, output, shape) = (conv.geometry.input, conv.geometry.output, conv.geometry.conv);
-        let back = usize::from(conv.backward);
-        let sizes = [back, input.batch, input.height, input.width, shape.inputs, output.height, output.width];
-        let rest = [shape.outputs, shape.kernel, shape.stride, shape.padding];
-        parts.extend(sizes.into_iter().chain(rest).map(|n| (n as u64).to_le_bytes().to_vec()));
         self.send(&parts);
     }
 

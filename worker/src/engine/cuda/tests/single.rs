@@ -70,7 +70,7 @@ impl Trial {
         wide.instructions.iter().for_each(|instruction| reference.execute(&wide, instruction).unwrap());
         for buffer in self.compared.iter().copied().map(Buffer) {
             let off = error(&simulator.read(&narrow, buffer), &reference.read(&mut prepared, buffer).unwrap());
-            println!("{what}: buffer {} off by {off:.1e}", buffer.0);
+            eprintln!("{what}: buffer {} off by {off:.1e}", buffer.0);
             let bound = bounds[usize::from(narrow.buffers[buffer.0].element == Wide)];
             assert!(off < bound, "{what}: buffer {} is off by {off:.1e}", buffer.0);
         }
