@@ -76,6 +76,12 @@ impl Gpu {
         ready.steps(part).try_for_each(|step| self.enqueue(step))
     }
 
+    /// Runs one instruction: for comparing it with another device's.
+    #[cfg(test)]
+    pub(in crate::engine::cuda) fn run_one(&self, ready: &Ready, at: usize) -> Result<(), Error> {
+        ready.steps.by_instruction[at].iter().try_for_each(|step| self.enqueue(step))
+    }
+
     fn capture(&self, ready: &Ready, part: Part) -> Result<Graph, Error> {
         self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(driver)?;
         let enqueued = self.enqueue_all(ready, part);

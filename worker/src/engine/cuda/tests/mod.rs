@@ -1,6 +1,8 @@
 //! The engine on the reference device against engine burn.
 
 mod books;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod kernels;
 mod model;
 mod plans;

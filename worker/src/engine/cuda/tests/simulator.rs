@@ -1,7 +1,8 @@
 //! The kernels of `kernels/*.cu` on the processor: compiled by g++ with the threads of a block as fibers, in a process of its
 //! own that holds the arena in the types of a GPU. What it can't show is speed, and what the libraries do.
 
-use crate::engine::cuda::launch::{Address, Arguments, KERNELS, Launch, Product, Step, Steps};
+use super::kernels::Subject;
+use crate::engine::cuda::launch::{Address, Arguments, KERNELS, Launch, Product, Step, Steps, lower};
 use crate::engine::cuda::parameters::{Parameter, Parameters};
 use crate::engine::cuda::plan::{Buffer, Program};
 use crate::engine::cuda::tape::Element;
@@ -16,6 +17,7 @@ pub(super) struct Simulator {
     stdin: ChildStdin,
     stdout: ChildStdout,
     offsets: Vec<u64>,
+    steps: Vec<Vec<Step>>,
     _folder: TempDir,
 }
 
@@ -36,11 +38,12 @@ impl Simulator {
         assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
         let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Some(Self { child, stdin, stdout, offsets: Vec::new(), _folder: folder })
+        Some(Self { child, stdin, stdout, offsets: Vec::new(), steps: Vec::new(), _folder: folder })
     }
 
     /// Makes room for a program and its parameters.
     pub(super) fn prepare(&mut self, program: &Program, steps: &Steps, parameters: &Parameters) {
+        self.steps = steps.by_instruction.clone();
         self.offsets.clear();
         let mut end = 0;
         for (_, parameter) in parameters.iter() {
@@ -123,6 +126,26 @@ impl Simulator {
 
     fn send(&mut self, parts: &[Vec<u8>]) {
         self.stdin.write_all(&parts.concat()).unwrap();
+    }
+}
+
+impl Subject for Simulator {
+    fn prepare(&mut self, program: &Program, parameters: &Parameters, values: &[Vec<f32>]) {
+        Self::prepare(self, program, &lower(program).unwrap(), parameters);
+        parameters.iter().for_each(|(id, parameter)| self.store(id.0, parameter, &values[id.0]));
+    }
+
+    fn write(&mut self, program: &Program, buffer: Buffer, values: &[f32]) {
+        Self::write(self, program, buffer, values);
+    }
+
+    fn read(&mut self, program: &Program, buffer: Buffer) -> Vec<f32> {
+        Self::read(self, program, buffer)
+    }
+
+    fn run(&mut self, at: usize) {
+        let steps = self.steps[at].clone();
+        steps.iter().for_each(|step| Self::run(self, step));
     }
 }
 
