@@ -18,6 +18,7 @@ use lora_rates_common::schedule;
 use lora_rates_common::spec::{Precision, SearchOptions};
 use lora_rates_common::tokenizer::TokenLength;
 use lora_rates_worker::device::Device;
+use lora_rates_worker::engine::EngineKind;
 use std::path::PathBuf;
 
 /// A search to be run, on this machine or by a coordinator.
@@ -44,6 +45,8 @@ pub struct Settings {
     pub samples: Option<Samples>,
     /// Where the model is computed, a worker for each; none: on all GPUs, else on the CPU.
     pub devices: Vec<Device>,
+    /// By which engine.
+    pub engine: EngineKind,
     /// Who searches; none: this process.
     pub coordinator: Option<Target>,
     /// Name in the coordinator's lists.
@@ -97,6 +100,7 @@ impl Default for Settings {
             max_train_epochs: None,
             samples: None,
             devices: Vec::new(),
+            engine: EngineKind::Auto,
             coordinator: None,
             name: "rates".to_owned(),
             json: false,

@@ -7,7 +7,7 @@ use lora_rates_common::spec::Precision;
 use lora_rates_common::tokenizer::Tokens;
 use lora_rates_test_support::{TensorFile, fixture, tiny_single};
 use lora_rates_worker::engine::burn::{BurnEngine, Tuning};
-use lora_rates_worker::engine::{EngineOptions, GradientEngine};
+use lora_rates_worker::engine::{EngineKind, EngineOptions, GradientEngine};
 use lora_rates_worker::source::Source;
 use serde_json::Value;
 use std::path::Path;
@@ -102,7 +102,7 @@ pub fn bf16_engine(tuning: Tuning) -> BurnEngine<Flex> {
 
 fn load(path: &Path, precision: Precision, gradient_checkpointing: bool, tuning: Tuning) -> BurnEngine<Flex> {
     let source = Source::Checkpoint(Box::new(Checkpoint::open(path).expect("the golden model opens")));
-    let options = EngineOptions { precision, gradient_checkpointing };
+    let options = EngineOptions { engine: EngineKind::Burn, precision, gradient_checkpointing };
     BurnEngine::load(source, Default::default(), "CPU".into(), options, tuning).expect("the golden model loads")
 }
 

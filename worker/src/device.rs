@@ -1,7 +1,7 @@
 //! Devices: which there are, and how a model gets onto one.
 
 use crate::engine::burn::{BurnEngine, Tuning};
-use crate::engine::{EngineOptions, Error, GradientEngine};
+use crate::engine::{EngineKind, EngineOptions, Error, GradientEngine};
 use crate::source::Source;
 use burn::backend::Flex;
 use burn::tensor::Tensor;
@@ -65,11 +65,24 @@ pub fn check(device: Device) -> Result<(), String> {
     if index < count { Ok(()) } else { Err(format!("there is no cuda:{index}: this machine has {count} GPUs")) }
 }
 
+/// Whether this engine can compute there.
+///
+/// # Errors
+/// What is missing, in one line, and what to do.
+pub fn check_engine(device: Device, engine: EngineKind) -> Result<(), String> {
+    match (engine, device) {
+        (EngineKind::Auto | EngineKind::Burn, _) => Ok(()),
+        (EngineKind::Cuda, Device::Cpu) => Err("engine cuda needs an NVIDIA GPU: use --engine burn on the CPU".into()),
+        (EngineKind::Cuda, Device::Cuda(_)) => libraries(),
+    }
+}
+
 /// Loads a model onto a device.
 ///
 /// # Errors
-/// The device is not there, can't compute in this precision, or a tensor can't be read.
+/// The device is not there, can't compute in this precision or by this engine, or a tensor can't be read.
 pub fn load(device: Device, source: Source, options: EngineOptions) -> Result<Box<dyn GradientEngine>, Error> {
+    check_engine(device, options.engine).map_err(Error::Request)?;
     match device {
         Device::Cpu => {
             use lora_rates_common::spec::Precision;
@@ -106,8 +119,21 @@ pub fn memory(device: Device) -> Option<(u64, u64)> {
 
 #[cfg(feature = "cuda")]
 fn cuda(index: usize, source: Source, options: EngineOptions) -> Result<Box<dyn GradientEngine>, Error> {
+    use crate::engine::burn::Around;
+    use crate::engine::cuda::CudaEngine;
+    use crate::engine::cuda::device::Gpu;
     use burn::backend::cuda::{Cuda, CudaDevice};
+    use lora_rates_common::spec::Precision;
     let device = CudaDevice::new(index);
+    if options.engine == EngineKind::Cuda {
+        if options.precision == Precision::F32 {
+            let why = "engine cuda computes in bfloat16: add --mixed_precision bf16, or use --engine burn";
+            return Err(Error::Request(why.into()));
+        }
+        let gpu = Gpu::open(index)?;
+        let around = Around::<Cuda>::load(source, device, format!("cuda:{index}, engine cuda"), options, Tuning::GPU)?;
+        return Ok(Box::new(CudaEngine::load(gpu, around, options.gradient_checkpointing)?));
+    }
     Ok(Box::new(BurnEngine::<Cuda>::load(source, device, format!("cuda:{index}"), options, Tuning::GPU)?))
 }
 
@@ -126,6 +152,16 @@ fn adds<B: Backend>(device: &B::Device) -> bool {
     let two = Tensor::<B, 1>::full([64], 2.0, device);
     let sums = (two.clone() + two).into_data().to_vec::<f32>();
     sums.is_ok_and(|sums| sums.len() == 64 && sums.iter().all(|sum| *sum == 4.0))
+}
+
+#[cfg(feature = "cuda")]
+fn libraries() -> Result<(), String> {
+    crate::engine::cuda::device::present().map_err(|error| error.to_string())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn libraries() -> Result<(), String> {
+    Err("this program was built without CUDA, and without engine cuda: build it with `--features cuda`".into())
 }
 
 #[cfg(feature = "cuda")]
@@ -202,6 +238,18 @@ mod tests {
     fn the_processor_works_and_a_gpu_that_is_not_there_does_not() {
         assert!(works(Device::Cpu));
         assert!(!works(Device::Cuda(99)));
+    }
+
+    #[test]
+    fn engine_cuda_says_what_it_lacks() {
+        for engine in [EngineKind::Auto, EngineKind::Burn] {
+            assert_eq!(check_engine(Device::Cpu, engine), Ok(()));
+        }
+        assert!(check_engine(Device::Cpu, EngineKind::Cuda).unwrap_err().contains("NVIDIA GPU"));
+        for engine in [EngineKind::Auto, EngineKind::Burn, EngineKind::Cuda] {
+            assert_eq!(engine.to_string().parse(), Ok(engine));
+        }
+        assert!("fast".parse::<EngineKind>().unwrap_err().contains("auto, burn or cuda"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod health;
 use clap::Parser;
 use lora_rates_proto::connect::Access;
 use lora_rates_worker::device::{self, Device};
+use lora_rates_worker::engine::EngineKind;
 use lora_rates_worker::session::{self, Coordinator, Error, Files, Options};
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -49,6 +50,11 @@ struct Args {
     #[arg(long, env = "LORA_RATES_DEVICE")]
     device: Option<Device>,
 
+    /// What computes the UNet: burn, or cuda (cuBLASLt, cuDNN and kernels of our own, for bf16 on NVIDIA GPUs; not yet
+    /// measured on a GPU, so auto is burn)
+    #[arg(long, env = "LORA_RATES_ENGINE", default_value_t, value_name = "auto|burn|cuda")]
+    engine: EngineKind,
+
     /// Name in the coordinator's lists [default: the host's name and the device]
     #[arg(long, env = "LORA_RATES_WORKER_NAME")]
     name: Option<String>,
@@ -83,7 +89,7 @@ async fn work(args: Args) -> ExitCode {
         return failed(2, "there is no home folder to keep fetched networks in: give --cache-dir");
     };
     let device = args.device.unwrap_or_else(device::best);
-    if let Err(error) = device::check(device) {
+    if let Err(error) = device::check(device).and_then(|()| device::check_engine(device, args.engine)) {
         return failed(1, &error);
     }
     let joined = watch::Sender::new(false);
@@ -97,6 +103,7 @@ async fn work(args: Args) -> ExitCode {
     let options = Options {
         name,
         device,
+        engine: args.engine,
         coordinator: Coordinator::Url { url: args.coordinator, access: args.access },
         files: Files::Remote { model_dir: args.model_dir, cache_dir },
     };

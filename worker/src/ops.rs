@@ -92,7 +92,7 @@ pub trait Loader {
 }
 
 /// Sizes of a square convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
     /// Channels in.
     pub inputs: usize,

@@ -17,6 +17,7 @@ use lora_rates_proto::v1::join_request::Message as Up;
 use lora_rates_proto::v1::join_response::Message as Down;
 use lora_rates_test_support::{fixture, tiny_single};
 use lora_rates_worker::device::Device;
+use lora_rates_worker::engine::EngineKind;
 use lora_rates_worker::session::{self, Coordinator, Error, Files, Options};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -76,6 +77,7 @@ impl Place {
         let options = Options {
             name: "it".into(),
             device: Device::Cpu,
+            engine: EngineKind::Auto,
             coordinator: Coordinator::Url { url: fake.url(), access: Access::default() },
             files: Files::Remote {
                 model_dir: self.folder.path().join("models"),

@@ -7,6 +7,7 @@ use crate::progress::note;
 use lora_rates_common::spec::Precision;
 use lora_rates_worker::bench::{self, Options, Report};
 use lora_rates_worker::device::{self, Device};
+use lora_rates_worker::engine::EngineKind;
 
 /// Measure the speed of the gradient on this machine
 ///
@@ -43,6 +44,10 @@ pub struct Args {
     #[arg(long)]
     device: Option<Device>,
 
+    /// What computes the UNet: burn or cuda (bf16 on NVIDIA GPUs; not yet measured there, so auto is burn)
+    #[arg(long, default_value_t, value_name = "auto|burn|cuda")]
+    engine: EngineKind,
+
     /// What the model is computed in: no (f32) or bf16 [default: bf16 on a GPU, no on the CPU]
     #[arg(long, value_name = "no|bf16")]
     mixed_precision: Option<Precision>,
@@ -62,6 +67,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let options = Options {
         config: args.model.config(),
         device,
+        engine: args.engine,
         precision: args.mixed_precision.unwrap_or(default),
         gradient_checkpointing: args.gradient_checkpointing,
         networks: args.networks,

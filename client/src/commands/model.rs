@@ -6,7 +6,7 @@ use lora_rates_common::diffusion::LossOptions;
 use lora_rates_common::network::{self, Network, Unmatched};
 use lora_rates_common::spec::Precision;
 use lora_rates_worker::device::{self, Device};
-use lora_rates_worker::engine::{EngineOptions, GradientEngine};
+use lora_rates_worker::engine::{EngineKind, EngineOptions, GradientEngine};
 use lora_rates_worker::source::Source;
 use std::path::PathBuf;
 
@@ -29,6 +29,10 @@ pub(super) struct ModelArgs {
     /// Where to compute: cpu, cuda or cuda:K [default: the first GPU, else the CPU]
     #[arg(long, help_heading = "Device")]
     pub(super) device: Option<Device>,
+
+    /// What computes the UNet: burn or cuda (bf16 on NVIDIA GPUs; not yet measured there, so auto is burn)
+    #[arg(long, default_value_t, value_name = "auto|burn|cuda", help_heading = "Device")]
+    pub(super) engine: EngineKind,
 
     /// What the model is computed in: no (f32) or bf16
     #[arg(long, default_value = "no", value_name = "no|bf16", help_heading = "Device")]
@@ -90,8 +94,8 @@ impl ModelArgs {
             error => error.into(),
         })?;
         let device = self.device.unwrap_or_else(device::best);
-        let Self { mixed_precision: precision, gradient_checkpointing, .. } = *self;
-        let options = EngineOptions { precision, gradient_checkpointing };
+        let Self { engine, mixed_precision: precision, gradient_checkpointing, .. } = *self;
+        let options = EngineOptions { engine, precision, gradient_checkpointing };
         let mut engine = device::load(device, Source::Checkpoint(Box::new(checkpoint)), options)?;
         engine.attach(&networks)?;
         tracing::info!("the model is on {}", engine.device());

@@ -222,6 +222,9 @@ pub struct Options {
         help_heading = "Device")]
     #[serde(deserialize_with = "one_or_more")]
     pub device: Option<Vec<String>>,
+    /// What computes the UNet: burn or cuda (bf16 on NVIDIA GPUs; not yet measured there, so auto is burn) [default: auto]
+    #[arg(long, value_name = "auto|burn|cuda", help_heading = "Device")]
+    pub engine: Option<String>,
     /// What the model is computed in: no (32 bits) or bf16 [default: no]
     #[arg(long, value_name = "TYPE", help_heading = "Device")]
     pub mixed_precision: Option<String>,
@@ -260,7 +263,7 @@ impl Options {
             validation_data_dir validation_split validate_every_n_steps validation_samples_per_image early_stop
             prune curvature curvature_bound
             sample_prompts sample_every_n_steps sample_at_first sample_sampler
-            device mixed_precision gradient_checkpointing
+            device engine mixed_precision gradient_checkpointing
             output_dir output_name name save_every_n_steps
         )
     }

@@ -14,6 +14,7 @@ use anyhow::anyhow;
 use lora_rates_common::convert::{CreateSearch, SearchState, SearchStatus};
 use lora_rates_common::spec::SearchSpec;
 use lora_rates_worker::device::{self, Device};
+use lora_rates_worker::engine::EngineKind;
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
@@ -27,10 +28,11 @@ pub(super) async fn search(settings: Settings, interrupts: &mut Interrupts) -> R
         }
     };
     let Ready { spec, status, local, devices } = ready;
+    let engine = settings.engine;
     print_rates(&settings, &spec, &status)?;
     let (rates, place) = (spec.initial_rates(), Place::of(&settings));
     let mut results = Results::new(spec, rates, Some(place), settings.json);
-    let end = run(&local, &status, &devices, &mut results, interrupts).await;
+    let end = run(&local, &status, (&devices, engine), &mut results, interrupts).await;
     local.shut_down().await;
     results.write(end?)
 }
@@ -38,7 +40,7 @@ pub(super) async fn search(settings: Settings, interrupts: &mut Interrupts) -> R
 async fn run(
     local: &Local,
     status: &SearchStatus,
-    devices: &[Device],
+    (devices, engine): (&[Device], EngineKind),
     results: &mut Results,
     interrupts: &mut Interrupts,
 ) -> Result<super::follow::End, Failure> {
@@ -47,7 +49,7 @@ async fn run(
         remote.resume(&status.search_id).await?;
     }
     let over = matches!(status.state, SearchState::Finished | SearchState::Cancelled);
-    let workers = (!over).then(|| local.work(devices));
+    let workers = (!over).then(|| local.work(devices, engine));
     let gone = async {
         match workers {
             Some(workers) => workers.gone().await,
@@ -98,12 +100,21 @@ async fn prepare(settings: Settings) -> Result<Ready, Failure> {
 /// One that was asked for is not.
 pub(crate) fn devices(settings: &Settings) -> Result<Vec<Device>, Failure> {
     if settings.devices.is_empty() {
-        return Ok(device::all());
+        let all = device::all();
+        for &device in &all {
+            check_engine(device, settings.engine)?;
+        }
+        return Ok(all);
     }
     for &wanted in &settings.devices {
         device::check(wanted).map_err(|why| anyhow!("--device {wanted}: {why}"))?;
+        check_engine(wanted, settings.engine)?;
     }
     Ok(settings.devices.clone())
+}
+
+fn check_engine(device: Device, engine: EngineKind) -> Result<(), Failure> {
+    Ok(device::check_engine(device, engine).map_err(|why| anyhow!("--engine {engine}: {why}"))?)
 }
 
 /// `cuda:0`, `2 workers: cuda:0 and cuda:1`.

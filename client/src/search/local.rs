@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use lora_rates_coordinator::{Coordinator, Error, Options};
 use lora_rates_proto::connect::plain;
 use lora_rates_worker::device::Device;
+use lora_rates_worker::engine::EngineKind;
 use lora_rates_worker::session;
 use std::path::Path;
 use std::time::Duration;
@@ -64,7 +65,7 @@ impl Local {
     }
 
     /// Lets these devices work from here on, until the workers are dropped.
-    pub(crate) fn work(&self, devices: &[Device]) -> Workers {
+    pub(crate) fn work(&self, devices: &[Device], engine: EngineKind) -> Workers {
         let mut sessions = JoinSet::new();
         for (number, &device) in devices.iter().enumerate() {
             let name = match devices {
@@ -74,6 +75,7 @@ impl Local {
             let options = session::Options {
                 name: name.clone(),
                 device,
+                engine,
                 coordinator: session::Coordinator::Channel(plain(self.channel.clone())),
                 files: session::Files::Local,
             };

@@ -12,6 +12,7 @@ use lora_rates_common::schedule::{self, Schedule};
 use lora_rates_common::spec::SearchOptions;
 use lora_rates_common::validation::MAX_SAMPLES_PER_IMAGE;
 use lora_rates_worker::device::Device;
+use lora_rates_worker::engine::EngineKind;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -61,6 +62,7 @@ impl Settings {
             max_train_epochs: options.max_train_epochs,
             samples: samples(options)?,
             devices: devices(options)?,
+            engine: engine(options)?,
             coordinator,
             name: options.name.clone().unwrap_or_else(|| output_name.clone()),
             json: false,
@@ -119,6 +121,10 @@ fn refuse_local(options: &Options) -> Result<(), Error> {
         let why = "with --coordinator its workers choose their devices; leave it out, or search here with \
                    --coordinator local";
         return refuse("device", device.join(","), why);
+    }
+    if let Some(engine) = &options.engine {
+        let why = "with --coordinator its workers choose their engines; leave it out";
+        return refuse("engine", engine.clone(), why);
     }
     let kept = "with --coordinator the encoded pictures are kept by the coordinator anyway; leave it out";
     if options.cache_latents_to_disk == Some(true) {
@@ -307,6 +313,13 @@ fn named<T: FromStr<Err = String>>(option: &'static str, given: Option<&str>, ot
     let Some(given) = given else { return Ok(otherwise) };
     let value = given.to_owned();
     given.parse().map_err(|why| Error::Unsupported { option, value, why })
+}
+
+fn engine(options: &Options) -> Result<EngineKind, Error> {
+    let parse = |value: &String| {
+        value.parse().map_err(|why| Error::Unsupported { option: "engine", value: value.clone(), why })
+    };
+    options.engine.as_ref().map_or(Ok(EngineKind::Auto), parse)
 }
 
 fn devices(options: &Options) -> Result<Vec<Device>, Error> {

@@ -186,7 +186,7 @@ async fn start(settings: Settings, axes: &Axes) -> Result<Started, Failure> {
     std::fs::create_dir_all(&folder).with_context(|| format!("can't make {}; check --output_dir", folder.display()))?;
     // Searches of an earlier grid stay paused.
     let local = Local::start_paused(&folder).await?;
-    let workers = local.work(&devices);
+    let workers = local.work(&devices, settings.engine);
     let remote = local.remote().clone();
     Ok(Started { sweep, place: Some(Here { local, workers }), remote })
 }

@@ -6,7 +6,7 @@ mod rate;
 
 use crate::device::{self, Device};
 use crate::engine::count::Count;
-use crate::engine::{self, EngineOptions, GradientEngine, Microbatch};
+use crate::engine::{self, EngineKind, EngineOptions, GradientEngine, Microbatch};
 use crate::source::Source;
 use lora_rates_common::diffusion::LossOptions;
 use lora_rates_common::network::{self, Unmatched, open_all};
@@ -50,6 +50,8 @@ pub struct Options {
     pub config: SdxlConfig,
     /// Where.
     pub device: Device,
+    /// By what.
+    pub engine: EngineKind,
     /// In what.
     pub precision: Precision,
     /// Keep the blocks' outputs only.
@@ -103,8 +105,8 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&str)) -> Result<Report, Erro
     told("loading a model with random weights");
     let begin = Instant::now();
     let source = Source::Random(Box::new(options.config.clone()), SEED);
-    let engine_options =
-        EngineOptions { precision: options.precision, gradient_checkpointing: options.gradient_checkpointing };
+    let Options { engine, precision, gradient_checkpointing, .. } = *options;
+    let engine_options = EngineOptions { engine, precision, gradient_checkpointing };
     let mut engine = device::load(options.device, source, engine_options)?;
     engine.synchronize()?;
     let model = watch.now();

@@ -1,7 +1,9 @@
 //! Engines: what computes a microbatch's loss and its gradient by the rates, on one device.
 
 pub mod burn;
+mod columns;
 pub mod count;
+pub mod cuda;
 pub mod loss;
 
 use lora_rates_common::diffusion::LossOptions;
@@ -10,7 +12,9 @@ use lora_rates_common::picture::Pixels;
 use lora_rates_common::sdxl::config::LATENT_SCALE;
 use lora_rates_common::spec::Precision;
 use lora_rates_common::tokenizer::Tokens;
+use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
 /// Channels of a latent.
 pub const LATENT_CHANNELS: usize = 4;
@@ -278,9 +282,43 @@ pub trait GradientEngine: Send {
     fn free_memory(&mut self) {}
 }
 
+/// Which engine computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineKind {
+    /// burn, until engine `cuda` has been measured on a GPU.
+    #[default]
+    Auto,
+    /// burn, on any device.
+    Burn,
+    /// cuBLASLt, cuDNN and kernels of our own for the UNet; NVIDIA GPUs only, in bfloat16.
+    Cuda,
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Burn => "burn",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
+impl FromStr for EngineKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Auto, Self::Burn, Self::Cuda];
+        let found = all.into_iter().find(|kind| kind.to_string() == text);
+        found.ok_or_else(|| format!("{text:?} is no engine; give auto, burn or cuda"))
+    }
+}
+
 /// How a model is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
+    /// By what.
+    pub engine: EngineKind,
     /// Weights and activations of UNet and text encoders.
     pub precision: Precision,
     /// Keep only the blocks' outputs for the backward pass, and compute the rest again.

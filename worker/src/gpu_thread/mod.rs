@@ -11,7 +11,7 @@ mod tests;
 pub use message::{Command, Epoch, Task, Told};
 
 use crate::device::{self, Device};
-use crate::engine::{self, EngineOptions};
+use crate::engine::{self, EngineKind, EngineOptions};
 use crate::search::{self, Search};
 use lora_rates_common::checkpoint;
 use lora_rates_common::convert::{Failed, Progress};
@@ -48,15 +48,21 @@ enum Error {
 ///
 /// # Errors
 /// The system has no thread left.
-pub fn spawn(device: Device, epoch: Epoch, outbox: Outbox<(u64, Told)>) -> std::io::Result<Sender<(u64, Command)>> {
+pub fn spawn(
+    device: Device,
+    engine: EngineKind,
+    epoch: Epoch,
+    outbox: Outbox<(u64, Told)>,
+) -> std::io::Result<Sender<(u64, Command)>> {
     let (sender, commands) = channel();
-    let owner = Owner { device, epoch, outbox, model: None, search: None };
+    let owner = Owner { device, engine, epoch, outbox, model: None, search: None };
     thread::Builder::new().name(format!("device {device}")).spawn(move || owner.run(&commands))?;
     Ok(sender)
 }
 
 struct Owner {
     device: Device,
+    engine: EngineKind,
     epoch: Epoch,
     outbox: Outbox<(u64, Told)>,
     /// Kept for later searches.
@@ -164,6 +170,7 @@ impl Owner {
             |activity: &str, done: usize, total: usize| tell(progress(&task.search_id, activity, done, total));
         let options = &task.spec.options;
         let engine_options = EngineOptions {
+            engine: self.engine,
             precision: options.mixed_precision,
             gradient_checkpointing: options.gradient_checkpointing,
         };

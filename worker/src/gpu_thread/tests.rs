@@ -39,7 +39,7 @@ fn what_is_learned_for_later_outlives_its_epoch() {
 fn commands_of_a_search_that_is_not_prepared_are_left_undone() {
     let (outbox, mut told) = tokio::sync::mpsc::channel(4);
     let epoch = Epoch::default();
-    let sender = spawn(Device::Cpu, epoch.clone(), outbox).unwrap();
+    let sender = spawn(Device::Cpu, EngineKind::Auto, epoch.clone(), outbox).unwrap();
     let encode = Encode { search_id: "s".into(), image: 0, flip: false };
     let picture = crate::search::Picture::Bytes([].into());
     sender.send((epoch.now(), Command::Encode { encode, picture, asked: false })).unwrap();

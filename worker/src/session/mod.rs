@@ -10,6 +10,7 @@ mod stream;
 
 use crate::blob_cache::{self, BlobCache};
 use crate::device::{self, Device};
+use crate::engine::EngineKind;
 use crate::gpu_thread::{self, Epoch, Told};
 use crate::models::{self, Models};
 use backoff::Backoff;
@@ -40,6 +41,8 @@ pub struct Options {
     pub name: String,
     /// Where it computes.
     pub device: Device,
+    /// By which engine.
+    pub engine: EngineKind,
     /// Whom it works for.
     pub coordinator: Coordinator,
     /// Where it finds models, networks and pictures.
@@ -230,7 +233,7 @@ impl Work {
         };
         let epoch = Epoch::default();
         let (outbox, told) = mpsc::channel(WAITING);
-        let device = gpu_thread::spawn(options.device, epoch.clone(), outbox.clone())?;
+        let device = gpu_thread::spawn(options.device, options.engine, epoch.clone(), outbox.clone())?;
         let (feed, items) = mpsc::unbounded_channel();
         let feeder = Feeder::new(epoch.clone(), models.clone(), cache, device, outbox);
         let (memory, memory_now) = watch::channel(None);

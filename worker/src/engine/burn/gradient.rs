@@ -42,6 +42,17 @@ impl<B: Backend> Pass<B> {
         Ok(Self { ops: BurnOps::new(engine.attached.stacked.clone(), columns) })
     }
 
+    /// Gradients of the sets of columns.
+    fn by_leaf(&self, grads: &Grads<B>) -> Vec<Tensor<B, 1>> {
+        let of = |leaf: &Tracked<B, 1>| leaf.grad(grads).unwrap_or_else(|| leaf.clone().inner().zeros_like());
+        self.ops.columns.iter().map(of).collect()
+    }
+
+    /// The same on the host, one after another.
+    pub(super) fn by_column(&self, grads: &Grads<B>) -> Result<Vec<f32>, Error> {
+        joined(self.by_leaf(grads))
+    }
+
     /// The prompts encoded, from memory if no network changes the text encoders.
     pub(super) fn text(&self, engine: &mut BurnEngine<B>, prompts: &[Tokens]) -> Result<Text<B>, Error> {
         match engine.attached.touches_text {
@@ -49,6 +60,10 @@ impl<B: Backend> Pass<B> {
             false => engine.text.recall(prompts),
         }
     }
+}
+
+fn joined<B: Backend>(parts: Vec<Tensor<B, 1>>) -> Result<Vec<f32>, Error> {
+    if parts.is_empty() { Ok(Vec::new()) } else { read(Tensor::cat(parts, 0)) }
 }
 
 /// The prediction alone.
@@ -59,9 +74,9 @@ pub(super) fn predict<B: Backend>(
 ) -> Result<Vec<f32>, Error> {
     let pass = Pass::new(engine, rates, false)?;
     let text = pass.text(engine, shown.prompts)?;
-    let to = conditions(engine, &pass.ops, shown, text);
+    let to = conditions(engine, &pass.ops, shown, text)?;
     let noisy = Tensor::from_inner(image(engine, shown.noisy.to_vec(), shown, engine.dtype()));
-    read(engine.unet.forward(&pass.ops, noisy, &to).inner())
+    read(engine.unet()?.forward(&pass.ops, noisy, &to).inner())
 }
 
 /// Computes a microbatch on the engine's model and networks.
@@ -77,7 +92,8 @@ pub(super) fn gradient<B: Backend>(
     let pass = Pass::new(engine, rates, true)?;
     let text = pass.text(engine, &batch.prompts)?;
     let (engine, ops) = (&*engine, &pass.ops);
-    let to = conditions(engine, ops, &shown, text);
+    let unet = engine.unet()?;
+    let to = conditions(engine, ops, &shown, text)?;
     let x = Tensor::from_inner(image(engine, noisy.clone(), &shown, engine.dtype()));
     // Judges the output, and pulls the loss back from it through what the operations have kept.
     let mut found = None;
@@ -90,21 +106,20 @@ pub(super) fn gradient<B: Backend>(
     };
     let by_column = if ops.columns.is_empty() {
         // Without networks there is nothing to pull back to, only a loss.
-        let prediction = read(engine.unet.forward(ops, x, &to).inner())?;
+        let prediction = read(unet.forward(ops, x, &to).inner())?;
         let judged = judge(batch, options, &prediction)?;
         found = Some((prediction, judged));
         Vec::new()
     } else if engine.options.gradient_checkpointing {
-        Checkpointed::new(&engine.unet, ops, x, to).gradient(pull)?
+        Checkpointed::new(unet, ops, x, to).gradient(pull)?
     } else {
-        let grads = pull(engine.unet.forward(ops, x, &to))?;
-        let of = |leaf: &Tracked<B, 1>| leaf.grad(&grads).unwrap_or_else(|| leaf.clone().inner().zeros_like());
-        ops.columns.iter().map(of).collect()
+        let grads = pull(unet.forward(ops, x, &to))?;
+        pass.by_leaf(&grads)
     };
     let Some((prediction, judged)) = found else {
         return Err(Error::Request("the model has no stages".into()));
     };
-    let by_column = if by_column.is_empty() { Vec::new() } else { read(Tensor::cat(by_column, 0))? };
+    let by_column = joined(by_column)?;
     let grad = engine.attached.pull(&by_column);
     Ok(Gradient { prediction, mse: judged.mse, loss: judged.loss, grad })
 }
@@ -115,7 +130,7 @@ fn conditions<B: Backend>(
     ops: &BurnOps<B>,
     shown: &Shown<'_>,
     text: Text<B>,
-) -> Conditions<BurnOps<B>> {
+) -> Result<Conditions<BurnOps<B>>, Error> {
     let config = engine.source.config();
     let timesteps: Vec<f32> = shown.timesteps.iter().map(|t| *t as f32).collect();
     let sizes: Vec<f32> = shown.time_ids.iter().flatten().copied().collect();
@@ -127,8 +142,8 @@ fn conditions<B: Backend>(
     };
     let time = vector(sinusoids(&timesteps, config.unet.model_channels));
     let sizes = vector(sinusoids(&sizes, config.size_embedding_width()));
-    let embedding = engine.unet.embed(ops, time, ops.concat(text.pooled, sizes));
-    Conditions { embedding, context: text.context }
+    let embedding = engine.unet()?.embed(ops, time, ops.concat(text.pooled, sizes));
+    Ok(Conditions { embedding, context: text.context })
 }
 
 fn image<B: Backend>(engine: &BurnEngine<B>, values: Vec<f32>, shown: &Shown<'_>, dtype: DType) -> Tensor<B, 4> {

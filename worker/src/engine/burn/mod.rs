@@ -1,6 +1,7 @@
 //! The engine in burn: any device that burn has, gradients by its autodiff.
 
 mod activation;
+mod around;
 mod attach;
 mod attention;
 mod checkpointed;
@@ -16,6 +17,7 @@ mod rated;
 mod text;
 mod vae;
 
+pub use around::Around;
 pub use ops::BurnOps;
 
 use super::{EncodedText, EngineOptions, Error, Gradient, GradientEngine, Microbatch, Moments, Shown};
@@ -30,6 +32,7 @@ use lora_rates_common::network::Network;
 use lora_rates_common::picture::Pixels;
 use lora_rates_common::spec::Precision;
 use lora_rates_common::tokenizer::Tokens;
+use std::cell::OnceCell;
 use text::TextEncoders;
 use vae::Vae;
 
@@ -55,7 +58,9 @@ pub struct BurnEngine<B: Backend> {
     device: B::Device,
     name: String,
     options: EngineOptions,
-    unet: Unet<BurnOps<B>>,
+    tuning: Tuning,
+    /// Empty until it is first needed, where another engine has a UNet of its own.
+    unet: OnceCell<Unet<BurnOps<B>>>,
     text: TextEncoders<B>,
     vae: Option<Vae<B>>,
     attached: Attached<B>,
@@ -73,12 +78,33 @@ impl<B: Backend> BurnEngine<B> {
         options: EngineOptions,
         tuning: Tuning,
     ) -> Result<Self, Error> {
+        let engine = Self::without_unet(source, device, name, options, tuning)?;
+        engine.unet()?;
+        Ok(engine)
+    }
+
+    /// Loads the text encoders alone.
+    fn without_unet(
+        source: Source,
+        device: B::Device,
+        name: String,
+        options: EngineOptions,
+        tuning: Tuning,
+    ) -> Result<Self, Error> {
         let dtype = dtype(options.precision);
-        let mut loader = BurnLoader::<B> { source: &source, device: &device, dtype, tuning };
-        let text = TextEncoders::load(&mut loader)?;
-        let unet = Unet::load(&mut loader, &source.config().unet)?;
+        let text = TextEncoders::load(&mut BurnLoader::<B> { source: &source, device: &device, dtype, tuning })?;
         let attached = Attached::none();
-        Ok(Self { source, device, name, options, unet, text, vae: None, attached })
+        Ok(Self { source, device, name, options, tuning, unet: OnceCell::new(), text, vae: None, attached })
+    }
+
+    fn unet(&self) -> Result<&Unet<BurnOps<B>>, Error> {
+        if let Some(unet) = self.unet.get() {
+            return Ok(unet);
+        }
+        let (source, device) = (&self.source, &self.device);
+        let mut loader = BurnLoader::<B> { source, device, dtype: self.dtype(), tuning: self.tuning };
+        let unet = Unet::load(&mut loader, &self.source.config().unet)?;
+        Ok(self.unet.get_or_init(|| unet))
     }
 
     fn dtype(&self) -> DType {
@@ -117,7 +143,7 @@ impl<B: Backend> GradientEngine for BurnEngine<B> {
 
     fn attach(&mut self, networks: &[Network]) -> Result<(), Error> {
         self.attached = Attached::none();
-        self.attached = Attached::new(networks, &self.device, self.dtype())?;
+        self.attached = Attached::new(networks, |_| true, &self.device, self.dtype())?;
         Ok(())
     }
 

@@ -1,0 +1,70 @@
+//! Memory of the device, in bytes.
+
+use super::{Element, Error, driver};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use half::bf16;
+use std::sync::Arc;
+
+/// One allocation.
+pub(super) struct Memory {
+    bytes: CudaSlice<u8>,
+    address: u64,
+}
+
+impl Memory {
+    /// Zeros.
+    pub(super) fn new(stream: &Arc<CudaStream>, bytes: usize) -> Result<Self, Error> {
+        let bytes = stream.alloc_zeros::<u8>(bytes.max(1)).map_err(driver)?;
+        let address = bytes.device_ptr(stream).0;
+        Ok(Self { bytes, address })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The address of an offset.
+    pub(super) fn at(&self, offset: usize) -> Result<u64, Error> {
+        if offset < self.bytes.len() { Ok(self.address + offset as u64) } else { Err(Error::NoPlan) }
+    }
+
+    /// Makes it at least so large, its contents lost; says whether it has moved.
+    pub(super) fn grow(&mut self, stream: &Arc<CudaStream>, bytes: usize) -> Result<bool, Error> {
+        if bytes <= self.bytes.len() {
+            return Ok(false);
+        }
+        // Two of them may be more than there is.
+        *self = Self::new(stream, 1)?;
+        stream.synchronize().map_err(driver)?;
+        *self = Self::new(stream, bytes)?;
+        Ok(true)
+    }
+
+    pub(super) fn write(&mut self, stream: &Arc<CudaStream>, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        let mut to = self.bytes.try_slice_mut(offset..offset + bytes.len()).ok_or(Error::NoPlan)?;
+        stream.memcpy_htod(bytes, &mut to).map_err(driver)
+    }
+
+    pub(super) fn read(&self, stream: &Arc<CudaStream>, offset: usize, bytes: usize) -> Result<Vec<u8>, Error> {
+        let from = self.bytes.try_slice(offset..offset + bytes).ok_or(Error::NoPlan)?;
+        let read = stream.clone_dtoh(&from).map_err(driver)?;
+        stream.synchronize().map_err(driver)?;
+        Ok(read)
+    }
+}
+
+/// Numbers as they lie on the device.
+pub(super) fn encode(values: &[f32], element: Element) -> Vec<u8> {
+    match element {
+        Element::Wide => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Element::Narrow => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+    }
+}
+
+/// And back.
+pub(super) fn decode(bytes: &[u8], element: Element) -> Vec<f32> {
+    match element {
+        Element::Wide => bytes.as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect(),
+        Element::Narrow => bytes.as_chunks::<2>().0.iter().map(|x| bf16::from_le_bytes(*x).to_f32()).collect(),
+    }
+}

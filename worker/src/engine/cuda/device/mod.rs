@@ -1,0 +1,195 @@
+//! An NVIDIA GPU as a device for programs: our kernels, cuBLASLt and cuDNN, each half of a program captured as a CUDA graph.
+//!
+//! The libraries are loaded at run time. Unsafe code is here alone, in calls that hand pointers to them: every pointer lies in
+//! an allocation that the device holds, at an offset that the plan has checked.
+
+mod attention;
+mod cache;
+mod convolutions;
+mod kernels;
+mod memory;
+mod products;
+mod programs;
+
+#[cfg(test)]
+mod tests;
+
+use super::Error;
+use super::launch::{Address, Launch, Step};
+use super::parameters::{Parameter, ParameterId};
+use super::tape::Element;
+use attention::Attentions;
+use convolutions::Convolutions;
+use cudarc::driver::{CudaContext, CudaStream, DriverError};
+use kernels::Kernels;
+use memory::Memory;
+use products::Products;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A GPU.
+pub struct Gpu {
+    name: String,
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    kernels: Kernels,
+    products: Products,
+    convolutions: Convolutions,
+    attentions: Attentions,
+    parameters: HashMap<ParameterId, Memory>,
+    arena: Memory,
+    /// What one step's kernels pass to each other.
+    scratch: Memory,
+    /// What the libraries work in.
+    workspace: Memory,
+    /// Counts the times that any of the three has moved: graphs have their addresses inside.
+    generation: u64,
+}
+
+impl Gpu {
+    /// Opens a GPU by the driver's number and compiles the kernels for it, if that was not done before.
+    ///
+    /// # Errors
+    /// [`Error::Library`] for a library that is not there, [`Error::Device`].
+    pub fn open(index: usize) -> Result<Self, Error> {
+        present()?;
+        let context = CudaContext::new(index).map_err(driver)?;
+        // SAFETY: everything of ours is on one stream, in whose order alone buffers are used and freed; events beside it would
+        // only get into the way of capturing.
+        #[allow(unsafe_code)]
+        unsafe {
+            context.disable_event_tracking();
+        }
+        let stream = context.new_stream().map_err(driver)?;
+        let model = context.name().map_err(driver)?;
+        let kernels = Kernels::load(&context)?;
+        let products = Products::new(&stream, &model)?;
+        let (convolutions, attentions) = (Convolutions::new(&stream)?, Attentions::new(&stream)?);
+        let none = || Memory::new(&stream, 1);
+        let (arena, scratch, workspace) = (none()?, none()?, Memory::new(&stream, products::WORKSPACE)?);
+        tracing::info!("engine cuda on {model}: cuBLASLt {}, cuDNN {}", products::version(), convolutions::version());
+        Ok(Self {
+            name: format!("cuda:{index}"),
+            context,
+            stream,
+            kernels,
+            products,
+            convolutions,
+            attentions,
+            parameters: HashMap::new(),
+            arena,
+            scratch,
+            workspace,
+            generation: 0,
+        })
+    }
+
+    fn resolve(&self, address: Address) -> Result<u64, Error> {
+        match address {
+            Address::Arena(offset) => self.arena.at(offset),
+            Address::Scratch(offset) => self.scratch.at(offset),
+            Address::Parameter(id) => {
+                let missing = || Error::Device(format!("parameter {} was never stored", id.0));
+                self.parameters.get(&id).ok_or_else(missing)?.at(0)
+            }
+            Address::Null => Ok(0),
+        }
+    }
+
+    /// Puts one step into the stream.
+    fn enqueue(&self, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::Launch(launch) => self.launch(launch),
+            Step::Attention(attention) => {
+                let [q, k, v, out, sums] = attention.places.map(|place| self.resolve(place));
+                let places = [q?, k?, v?, out?, sums?];
+                if self.attentions.run(attention.sizes, places, &self.workspace)? {
+                    return Ok(());
+                }
+                self.launch(&attention.own)
+            }
+            Step::Product(product) => {
+                let places = self.product_places(product)?;
+                self.products.run(&self.stream, product, &places, &self.workspace)
+            }
+            Step::Conv(conv) => {
+                let places = [self.resolve(conv.x)?, self.resolve(conv.weight)?, self.resolve(conv.out)?];
+                if self.convolutions.run(conv, places, &self.workspace)? {
+                    return Ok(());
+                }
+                self.launch(&conv.own)
+            }
+        }
+    }
+
+    fn launch(&self, launch: &Launch) -> Result<(), Error> {
+        let places = launch.pointers.iter().map(|place| self.resolve(*place)).collect::<Result<Vec<_>, _>>()?;
+        self.kernels.launch(&self.stream, launch, &places)
+    }
+
+    fn product_places(&self, product: &super::launch::Product) -> Result<products::Places, Error> {
+        let optional = |address: Option<Address>| address.map_or(Ok(0), |address| self.resolve(address));
+        Ok(products::Places {
+            x: self.resolve(product.x)?,
+            weight: self.resolve(product.weight)?,
+            bias: optional(product.bias)?,
+            addend: optional(product.addend)?,
+            out: self.resolve(product.out)?,
+        })
+    }
+
+    fn keep(&mut self, id: ParameterId, parameter: &Parameter, values: &[f32]) -> Result<(), Error> {
+        if values.len() != parameter.count() {
+            let (got, want) = (values.len(), parameter.count());
+            return Err(Error::Sizes { what: parameter.name.clone(), got, want });
+        }
+        let bytes = memory::encode(values, parameter.element);
+        let mut memory = Memory::new(&self.stream, bytes.len())?;
+        memory.write(&self.stream, 0, &bytes)?;
+        self.parameters.insert(id, memory);
+        Ok(())
+    }
+}
+
+/// Bytes of a number.
+fn width(element: Element) -> usize {
+    match element {
+        Element::Wide => 4,
+        Element::Narrow => 2,
+    }
+}
+
+/// Whether the libraries are on this machine.
+///
+/// # Errors
+/// [`Error::Library`], naming the first that is not.
+pub fn present() -> Result<(), Error> {
+    const HINT: &str =
+        "install the CUDA toolkit's and cuDNN's shared libraries and add their folders to LD_LIBRARY_PATH";
+    // SAFETY: these only try to load a library, which has no preconditions.
+    #[allow(unsafe_code)]
+    let libraries = unsafe {
+        [
+            ("the NVIDIA driver (libcuda)", cudarc::driver::sys::is_culib_present()),
+            ("NVRTC (libnvrtc)", cudarc::nvrtc::sys::is_culib_present()),
+            ("cuBLASLt (libcublasLt)", cudarc::cublaslt::sys::is_culib_present()),
+            ("cuDNN (libcudnn)", cudarc::cudnn::sys::is_culib_present()),
+        ]
+    };
+    match libraries.into_iter().find(|(_, there)| !there) {
+        Some((library, _)) => Err(Error::Library { library, hint: HINT }),
+        None => Ok(()),
+    }
+}
+
+/// What a failure of the driver means.
+fn driver(error: DriverError) -> Error {
+    failed("the driver", &error)
+}
+
+/// What a failure of a library means.
+fn failed(who: &str, error: &dyn std::fmt::Debug) -> Error {
+    let words = format!("{who}: {error:?}");
+    let full = ["OUT_OF_MEMORY", "ALLOC_FAILED"].iter().any(|sign| words.contains(sign));
+    if full { Error::OutOfMemory(words) } else { Error::Device(words) }
+}

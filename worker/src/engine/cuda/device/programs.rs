@@ -1,0 +1,201 @@
+//! Programs on the GPU: made ready once, captured as graphs, replayed.
+
+use super::memory::{decode, encode};
+use super::{Gpu, driver, width};
+use crate::engine::cuda::Error;
+use crate::engine::cuda::executor::{Executor, Part};
+use crate::engine::cuda::launch::{Step, Steps, lower};
+use crate::engine::cuda::parameters::{Parameter, ParameterId};
+use crate::engine::cuda::plan::{Buffer, Program};
+use cudarc::driver::CudaGraph;
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use std::borrow::Borrow;
+
+/// Memory that is left to everything else when an arena is planned.
+const SPARE: usize = 1 << 30;
+
+/// A program made ready.
+pub struct Ready {
+    program: Program,
+    steps: Steps,
+    halves: [Half; 2],
+}
+
+/// How far one half of a program has come.
+#[derive(Default)]
+enum Half {
+    /// It never ran.
+    #[default]
+    New,
+    /// It ran, so that everything it needs is loaded, and may be captured.
+    Ran,
+    /// It is captured, at the addresses of this generation.
+    Captured(Graph, u64),
+}
+
+struct Graph(CudaGraph);
+
+// SAFETY: a graph is used by the one thread that has the device.
+#[allow(unsafe_code)]
+unsafe impl Send for Graph {}
+
+impl Borrow<Program> for Ready {
+    fn borrow(&self) -> &Program {
+        &self.program
+    }
+}
+
+impl Ready {
+    fn steps(&self, part: Part) -> impl Iterator<Item = &Step> {
+        let all = &self.steps.by_instruction;
+        let range = match part {
+            Part::Forward => 0..self.program.host,
+            Part::Backward => self.program.host + 1..all.len(),
+        };
+        all[range].iter().flatten()
+    }
+
+    fn span(&self, buffer: Buffer) -> Result<(usize, usize), Error> {
+        let offset = self.program.arena.offsets.get(buffer.0).copied().flatten().ok_or(Error::NoPlan)?;
+        let info = self.program.buffers[buffer.0];
+        Ok((offset, info.count * width(info.element)))
+    }
+}
+
+impl Gpu {
+    /// Makes the shared buffers at least so large.
+    fn reserve(&mut self, arena: usize, scratch: usize, workspace: usize) -> Result<(), Error> {
+        let mut moved = self.arena.grow(&self.stream, arena)?;
+        moved |= self.scratch.grow(&self.stream, scratch)?;
+        moved |= self.workspace.grow(&self.stream, workspace)?;
+        self.generation += u64::from(moved);
+        Ok(())
+    }
+
+    fn enqueue_all(&self, ready: &Ready, part: Part) -> Result<(), Error> {
+        ready.steps(part).try_for_each(|step| self.enqueue(step))
+    }
+
+    /// Runs one instruction: for comparing it with another device's.
+    #[cfg(test)]
+    pub(in crate::engine::cuda) fn run_one(&self, ready: &Ready, at: usize) -> Result<(), Error> {
+        ready.steps.by_instruction[at].iter().try_for_each(|step| self.enqueue(step))
+    }
+
+    fn capture(&self, ready: &Ready, part: Part) -> Result<Graph, Error> {
+        self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(driver)?;
+        let enqueued = self.enqueue_all(ready, part);
+        // The capture ends whatever came of it, or the stream would be of no more use.
+        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(driver);
+        enqueued?;
+        graph?.map(Graph).ok_or_else(|| Error::Device("the driver captured no graph".into()))
+    }
+}
+
+impl Executor for Gpu {
+    type Prepared = Ready;
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn narrow(&self) -> usize {
+        2
+    }
+
+    fn room(&self) -> Option<usize> {
+        let (free, _) = self.context.mem_get_info().ok()?;
+        Some((free + self.arena.len()).saturating_sub(SPARE))
+    }
+
+    fn store(&mut self, id: ParameterId, parameter: &Parameter, values: &[f32]) -> Result<(), Error> {
+        self.keep(id, parameter, values)
+    }
+
+    fn forget(&mut self, from: usize) {
+        self.parameters.retain(|id, _| id.0 < from);
+    }
+
+    fn prepare(&mut self, program: Program) -> Result<Ready, Error> {
+        self.context.bind_to_thread().map_err(driver)?;
+        let steps = lower(&program)?;
+        let mut workspace = super::products::WORKSPACE;
+        for step in steps.by_instruction.iter().flatten() {
+            match step {
+                Step::Launch(launch) => self.kernels.prepare(launch.kernel)?,
+                Step::Conv(conv) => {
+                    self.kernels.prepare(conv.own.kernel)?;
+                    workspace = workspace.max(self.convolutions.prepare(conv));
+                }
+                Step::Attention(attention) => {
+                    self.kernels.prepare(attention.own.kernel)?;
+                    workspace = workspace.max(self.attentions.prepare(attention.sizes));
+                }
+                Step::Product(_) => {}
+            }
+        }
+        self.reserve(program.arena.bytes, steps.scratch, workspace)?;
+        let known = self.products.known();
+        for step in steps.by_instruction.iter().flatten() {
+            if let Step::Product(product) = step {
+                let places = self.product_places(product)?;
+                self.products.prepare(&self.stream, product, &places, &self.workspace)?;
+            }
+        }
+        if self.products.known() > known {
+            self.products.remember();
+        }
+        Ok(Ready { program, steps, halves: Default::default() })
+    }
+
+    fn begin(&mut self, ready: &mut Ready) -> Result<(), Error> {
+        self.context.bind_to_thread().map_err(driver)?;
+        self.reserve(ready.program.arena.bytes, ready.steps.scratch, 0)
+    }
+
+    fn write(&mut self, ready: &mut Ready, buffer: Buffer, values: &[f32]) -> Result<(), Error> {
+        let (offset, bytes) = ready.span(buffer)?;
+        let info = ready.program.buffers[buffer.0];
+        if values.len() != info.count {
+            return Err(Error::Sizes { what: format!("buffer {}", buffer.0), got: values.len(), want: info.count });
+        }
+        let encoded = encode(values, info.element);
+        debug_assert_eq!(encoded.len(), bytes);
+        self.arena.write(&self.stream, offset, &encoded)
+    }
+
+    fn run(&mut self, ready: &mut Ready, part: Part) -> Result<(), Error> {
+        let half = match part {
+            Part::Forward => 0,
+            Part::Backward => 1,
+        };
+        if ready.steps(part).next().is_none() {
+            return Ok(());
+        }
+        match &ready.halves[half] {
+            Half::New => {
+                self.enqueue_all(ready, part)?;
+                ready.halves[half] = Half::Ran;
+                return Ok(());
+            }
+            Half::Captured(_, generation) if *generation == self.generation => {}
+            Half::Ran | Half::Captured(..) => {
+                ready.halves[half] = Half::Captured(self.capture(ready, part)?, self.generation);
+            }
+        }
+        match &ready.halves[half] {
+            Half::Captured(graph, _) => graph.0.launch().map_err(driver),
+            Half::New | Half::Ran => Err(Error::NoPlan),
+        }
+    }
+
+    fn read(&mut self, ready: &mut Ready, buffer: Buffer) -> Result<Vec<f32>, Error> {
+        let (offset, bytes) = ready.span(buffer)?;
+        let read = self.arena.read(&self.stream, offset, bytes)?;
+        Ok(decode(&read, ready.program.buffers[buffer.0].element))
+    }
+
+    fn synchronize(&mut self) -> Result<(), Error> {
+        self.stream.synchronize().map_err(driver)
+    }
+}

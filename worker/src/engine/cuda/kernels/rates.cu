@@ -1,0 +1,50 @@
+// What the rates do to the thin products, and their gradient: partial sums over fixed stretches of rows, then the sum of
+// those in order. The same numbers in every run.
+
+// out[rows, rank] = h * r by column. p: h rates out; n: rows rank, rank, first rate; h and out narrow
+extern "C" __global__ void scale_columns(Arguments a) {
+    long i = thread_index() * 8;
+    if (i >= a.n[0]) return;
+    Eight h = load8(a.p[0], i, 0), r = load8(a.p[1], a.n[2] + i % a.n[1], 1);
+    for (int k = 0; k < 8; k++) h.x[k] *= r.x[k];
+    store8(a.p[2], i, 0, h);
+}
+
+// partial[chunk, rank] = sum over the chunk's rows of h gh, and out = gh * r if out isn't null. A block for each chunk and
+// 32 columns: 8 threads along y take every eighth row, and are summed in their order.
+// p: h gh rates partial out; n: rows, rank, first rate, rows of a chunk; h and out narrow, gh wide
+extern "C" __global__ void rate_gradient(Arguments a) {
+    __shared__ float sums[8][32];
+    const bf16 *h = (const bf16 *)a.p[0];
+    const float *gh = (const float *)a.p[1], *rates = (const float *)a.p[2];
+    float *partial = (float *)a.p[3];
+    bf16 *out = (bf16 *)a.p[4];
+    int rows = a.n[0], rank = a.n[1], chunk = a.n[3];
+    int column = blockIdx.y * 32 + threadIdx.x % 32, lane = threadIdx.x / 32;
+    long first = (long)blockIdx.x * chunk, end = first + chunk < rows ? first + chunk : rows;
+    float sum = 0.0f;
+    if (column < rank) {
+        float rate = rates[a.n[2] + column];
+        for (long row = first + lane; row < end; row += 8) {
+            float g = gh[row * rank + column];
+            sum += widen(h[row * rank + column]) * g;
+            if (out) out[row * rank + column] = narrow(g * rate);
+        }
+    }
+    sums[lane][threadIdx.x % 32] = sum;
+    __syncthreads();
+    if (lane == 0 && column < rank) {
+        for (int k = 1; k < 8; k++) sum += sums[k][threadIdx.x];
+        partial[(long)blockIdx.x * rank + column] = sum;
+    }
+}
+
+// by_column[rank] = sum of the chunks, in order. p: partial by_column; n: chunks, rank
+extern "C" __global__ void rate_gradient_sum(Arguments a) {
+    int column = thread_index(), chunks = a.n[0], rank = a.n[1];
+    if (column >= rank) return;
+    const float *partial = (const float *)a.p[0];
+    float sum = 0.0f;
+    for (int chunk = 0; chunk < chunks; chunk++) sum += partial[(long)chunk * rank + column];
+    ((float *)a.p[1])[column] = sum;
+}

@@ -1,0 +1,345 @@
+//! Leaf operations to kernels and library calls.
+
+use super::{Address, Attention, Conv, Launch, Product, Step, Steps};
+use crate::engine::cuda::Error;
+use crate::engine::cuda::plan::{Buffer, CHUNK, Geometry, Heads, Instruction, Program, chunks};
+use crate::engine::cuda::tape::{Element, Function, GROUPS, Norm, Shape};
+use Instruction as I;
+
+/// Threads of a block of an elementwise kernel; each does eight numbers.
+const THREADS: usize = 256;
+/// Pixels that one block of a group norm sums.
+const STRETCH: usize = 64;
+/// Queries or keys of a tile of attention.
+const TILE: usize = 64;
+/// Channels of a head that the attention kernels are written for.
+const HEAD: usize = 64;
+
+struct Lowering<'a> {
+    program: &'a Program,
+    steps: Vec<Step>,
+    scratch: usize,
+}
+
+/// Lowers a program whose narrow numbers have two bytes.
+///
+/// # Errors
+/// [`Error::NotRecorded`] for sizes that the kernels are not written for.
+pub fn lower(program: &Program) -> Result<Steps, Error> {
+    let mut lowering = Lowering { program, steps: Vec::new(), scratch: 0 };
+    let mut by_instruction = Vec::with_capacity(program.instructions.len());
+    for instruction in &program.instructions {
+        lowering.instruction(instruction)?;
+        by_instruction.push(std::mem::take(&mut lowering.steps));
+    }
+    Ok(Steps { by_instruction, scratch: lowering.scratch })
+}
+
+/// A size as the kernels take it.
+fn int(size: usize) -> Result<i32, Error> {
+    i32::try_from(size).map_err(|_| Error::NotRecorded("an activation of more than 2^31 numbers"))
+}
+
+/// Channels must come in eights.
+fn eights(channels: usize) -> Result<usize, Error> {
+    if channels.is_multiple_of(8) { Ok(channels) } else { Err(Error::NotRecorded("channels in no multiple of 8")) }
+}
+
+impl Lowering<'_> {
+    fn at(&self, buffer: Buffer) -> Result<Address, Error> {
+        let offset = self.program.arena.offsets.get(buffer.0).copied().flatten();
+        offset.map(Address::Arena).ok_or(Error::NoPlan)
+    }
+
+    fn optional(&self, buffer: Option<Buffer>) -> Result<Address, Error> {
+        buffer.map_or(Ok(Address::Null), |buffer| self.at(buffer))
+    }
+
+    fn wide(&self, buffer: Buffer) -> usize {
+        usize::from(self.program.buffers[buffer.0].element == Element::Wide)
+    }
+
+    fn launch(
+        &mut self,
+        kernel: &'static str,
+        grid: [usize; 3],
+        block: usize,
+        pointers: Vec<Address>,
+        numbers: &[usize],
+        factors: Vec<f32>,
+    ) -> Result<(), Error> {
+        let numbers = numbers.iter().map(|n| int(*n)).collect::<Result<_, _>>()?;
+        let grid = [int(grid[0])? as u32, int(grid[1])? as u32, int(grid[2])? as u32];
+        self.steps.push(Step::Launch(Launch { kernel, grid, block: int(block)? as u32, pointers, numbers, factors }));
+        Ok(())
+    }
+
+    /// A kernel of which each thread does eight of `numbers[0]` numbers, rows of `channels`.
+    fn elementwise(
+        &mut self,
+        kernel: &'static str,
+        channels: usize,
+        pointers: Vec<Address>,
+        numbers: &[usize],
+    ) -> Result<(), Error> {
+        eights(channels)?;
+        let count = numbers.first().copied().unwrap_or(0);
+        self.launch(kernel, [count.div_ceil(8 * THREADS), 1, 1], THREADS, pointers, numbers, Vec::new())
+    }
+
+    fn instruction(&mut self, instruction: &Instruction) -> Result<(), Error> {
+        match instruction {
+            I::Product { x, weight, transposed, bias, addend, out, rows, inner, columns } => {
+                let product = Product {
+                    x: self.at(*x)?,
+                    weight: Address::Parameter(*weight),
+                    transposed: *transposed,
+                    bias: bias.map(Address::Parameter),
+                    addend: addend.map(|addend| self.at(addend)).transpose()?,
+                    out: self.at(*out)?,
+                    wide: self.wide(*out) == 1,
+                    rows: *rows,
+                    inner: *inner,
+                    columns: *columns,
+                };
+                self.steps.push(Step::Product(product));
+                Ok(())
+            }
+            I::Conv { x, weight, bias, out, geometry } => {
+                let at = self.at(*out)?;
+                self.convolution([self.at(*x)?, Address::Parameter(*weight), at], geometry, false)?;
+                let Some(bias) = bias else { return Ok(()) };
+                let (count, channels) = (geometry.output.count(), geometry.output.channels);
+                let pointers = vec![at, Address::Parameter(*bias), at];
+                // In place: every number is read and written by one thread.
+                let kernel = if channels.is_multiple_of(8) { "add_to_pixels" } else { "add_few" };
+                let numbers = [count, channels, count, 0, 0, 0];
+                let threads = if channels.is_multiple_of(8) { 8 * THREADS } else { THREADS };
+                self.launch(kernel, [count.div_ceil(threads), 1, 1], THREADS, pointers, &numbers, Vec::new())
+            }
+            I::ConvBackward { g, weight, out, geometry } => {
+                self.convolution([self.at(*g)?, Address::Parameter(*weight), self.at(*out)?], geometry, true)
+            }
+            I::GroupNorm { .. } | I::GroupNormBackward { .. } | I::LayerNorm { .. } | I::LayerNormBackward { .. } => {
+                self.normalise(instruction)
+            }
+            I::Attention { .. } | I::AttentionBackward { .. } => self.attention(instruction),
+            I::ScaleColumns { .. } | I::RateGradient { .. } => self.rates(instruction),
+            pointwise => self.pointwise(pointwise),
+        }
+    }
+
+    fn convolution(
+        &mut self,
+        [x, weight, out]: [Address; 3],
+        geometry: &Geometry,
+        backward: bool,
+    ) -> Result<(), Error> {
+        let Geometry { input, output, conv } = *geometry;
+        let (kernel, written) = if backward { ("convolution_backward", input) } else { ("convolution", output) };
+        let sizes = [input.height, input.width, input.channels, output.height, output.width, output.channels];
+        let numbers = [vec![written.count()], sizes.to_vec(), vec![conv.kernel, conv.stride, conv.padding]].concat();
+        let grid = [written.count().div_ceil(THREADS), 1, 1];
+        self.launch(kernel, grid, THREADS, vec![x, weight, out], &numbers, Vec::new())?;
+        if let Some(Step::Launch(own)) = self.steps.pop() {
+            self.steps.push(Step::Conv(Conv { x, weight, out, geometry: *geometry, backward, own }));
+        }
+        Ok(())
+    }
+
+    fn pointwise(&mut self, instruction: &Instruction) -> Result<(), Error> {
+        match instruction {
+            I::Add { x, y, out, count } => {
+                let numbers = [*count, self.wide(*x), self.wide(*y), self.wide(*out)];
+                self.elementwise("add", *count, vec![self.at(*x)?, self.at(*y)?, self.at(*out)?], &numbers)
+            }
+            I::Cast { x, out, count } => {
+                let numbers = [*count, self.wide(*x), self.wide(*out)];
+                self.elementwise("cast", *count, vec![self.at(*x)?, self.at(*out)?], &numbers)
+            }
+            I::Pointwise { function, x, out, count } => {
+                let numbers = [*count, self.wide(*x), self.wide(*out), code(*function)];
+                self.elementwise("pointwise", *count, vec![self.at(*x)?, self.at(*out)?], &numbers)
+            }
+            I::PointwiseBackward { function, x, g, out, count } => {
+                let numbers = [*count, self.wide(*x), self.wide(*g), self.wide(*out), code(*function)];
+                let pointers = vec![self.at(*x)?, self.at(*g)?, self.at(*out)?];
+                self.elementwise("pointwise_backward", *count, pointers, &numbers)
+            }
+            I::Geglu { x, out, rows, channels } => {
+                let numbers = [rows * channels, *channels, self.wide(*x), self.wide(*out)];
+                self.elementwise("geglu", *channels, vec![self.at(*x)?, self.at(*out)?], &numbers)
+            }
+            I::GegluBackward { x, g, out, rows, channels } => {
+                let numbers = [rows * channels, *channels, self.wide(*x), self.wide(*g), self.wide(*out)];
+                let pointers = vec![self.at(*x)?, self.at(*g)?, self.at(*out)?];
+                self.elementwise("geglu_backward", *channels, pointers, &numbers)
+            }
+            I::AddToPixels { x, y, out, shape } => {
+                let sample = shape.places() * shape.channels;
+                let numbers = [shape.count(), shape.channels, sample, self.wide(*x), self.wide(*y), self.wide(*out)];
+                let pointers = vec![self.at(*x)?, self.at(*y)?, self.at(*out)?];
+                self.elementwise("add_to_pixels", shape.channels, pointers, &numbers)
+            }
+            I::SumPixels { g, out, shape } => {
+                let count = shape.batch * shape.channels;
+                let numbers = [count, shape.channels, shape.places(), self.wide(*g), self.wide(*out)];
+                self.elementwise("sum_pixels", shape.channels, vec![self.at(*g)?, self.at(*out)?], &numbers)
+            }
+            I::Concat { x, y, out, rows, channels: [cx, cy] } => {
+                eights(*cx)?;
+                let numbers = [rows * (cx + cy), *cx, *cy, self.wide(*x), self.wide(*y), self.wide(*out)];
+                self.elementwise("concat", *cy, vec![self.at(*x)?, self.at(*y)?, self.at(*out)?], &numbers)
+            }
+            I::Slice { g, out, rows, width, from, columns } => {
+                eights(*width)?;
+                eights(*from)?;
+                let numbers = [rows * columns, *columns, *width, *from, self.wide(*g), self.wide(*out)];
+                self.elementwise("slice", *columns, vec![self.at(*g)?, self.at(*out)?], &numbers)
+            }
+            I::Upsample { x, out, shape: Shape { height, width, channels, .. } } => {
+                let count = self.program.buffers[out.0].count;
+                let numbers = [count, *height, *width, *channels, self.wide(*x), self.wide(*out)];
+                self.elementwise("upsample", *channels, vec![self.at(*x)?, self.at(*out)?], &numbers)
+            }
+            I::UpsampleBackward { g, out, shape: Shape { height, width, channels, .. } } => {
+                let count = self.program.buffers[out.0].count;
+                let numbers = [count, *height, *width, *channels, self.wide(*g), self.wide(*out)];
+                self.elementwise("upsample_backward", *channels, vec![self.at(*g)?, self.at(*out)?], &numbers)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn rates(&mut self, instruction: &Instruction) -> Result<(), Error> {
+        match instruction {
+            I::ScaleColumns { h, rates, from, out, rows, rank } => {
+                let pointers = vec![self.at(*h)?, self.at(*rates)?, self.at(*out)?];
+                self.elementwise("scale_columns", *rank, pointers, &[rows * rank, *rank, *from])
+            }
+            I::RateGradient { h, gh, rates, from, partial, by_column, to, out, rows, rank } => {
+                let (partial, by_column) = (self.at(*partial)?, self.at(*by_column)?);
+                let pointers = vec![self.at(*h)?, self.at(*gh)?, self.at(*rates)?, partial, self.optional(*out)?];
+                let grid = [chunks(*rows), rank.div_ceil(32), 1];
+                self.launch("rate_gradient", grid, 256, pointers, &[*rows, *rank, *from, CHUNK], Vec::new())?;
+                let Address::Arena(begin) = by_column else { return Err(Error::NoPlan) };
+                let pointers = vec![partial, Address::Arena(begin + 4 * to)];
+                let grid = [rank.div_ceil(64), 1, 1];
+                self.launch("rate_gradient_sum", grid, 64, pointers, &[chunks(*rows), *rank], Vec::new())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn attention(&mut self, instruction: &Instruction) -> Result<(), Error> {
+        let tiles = |rows: usize, sizes: &Heads| [rows.div_ceil(TILE), sizes.heads, sizes.batch];
+        let check = |sizes: &Heads| match sizes.size {
+            HEAD => Ok(([sizes.queries, sizes.keys, sizes.heads, usize::from(sizes.causal)], vec![1.0 / 8.0])),
+            _ => Err(Error::NotRecorded("heads of another size than 64")),
+        };
+        match instruction {
+            I::Attention { q, k, v, out, sums, sizes } => {
+                let (numbers, scale) = check(sizes)?;
+                let places = [self.at(*q)?, self.at(*k)?, self.at(*v)?, self.at(*out)?, self.at(*sums)?];
+                let grid = tiles(sizes.queries, sizes);
+                self.launch("attention", grid, 128, places.to_vec(), &numbers, scale)?;
+                if let Some(Step::Launch(own)) = self.steps.pop() {
+                    self.steps.push(Step::Attention(Attention { places, sizes: *sizes, own }));
+                }
+                Ok(())
+            }
+            I::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes } => {
+                let (numbers, scale) = check(sizes)?;
+                let rows = sizes.batch * sizes.heads * sizes.queries;
+                self.scratch = self.scratch.max(4 * rows);
+                let (g, along) = (self.at(*g)?, Address::Scratch(0));
+                let pointers = vec![self.at(*o)?, g, along];
+                let of_rows = [sizes.queries, sizes.heads, sizes.batch];
+                self.launch("attention_along", [rows.div_ceil(8), 1, 1], 256, pointers, &of_rows, Vec::new())?;
+                let read = vec![self.at(*q)?, self.at(*k)?, self.at(*v)?, self.at(*sums)?, g, along];
+                if let Some((by_k, by_v)) = by_kv {
+                    let pointers = [read.clone(), vec![self.at(*by_k)?, self.at(*by_v)?]].concat();
+                    let grid = tiles(sizes.keys, sizes);
+                    self.launch("attention_by_keys", grid, 128, pointers, &numbers, scale.clone())?;
+                }
+                let pointers = [read, vec![self.at(*by_q)?]].concat();
+                self.launch("attention_by_queries", tiles(sizes.queries, sizes), 128, pointers, &numbers, scale)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn normalise(&mut self, instruction: &Instruction) -> Result<(), Error> {
+        let affine = |norm: &Norm| [Address::Parameter(norm.scale), Address::Parameter(norm.shift)];
+        match instruction {
+            I::LayerNorm { x, norm, out, statistics, rows, channels } => {
+                let [scale, shift] = affine(norm);
+                let pointers = vec![self.at(*x)?, scale, shift, self.at(*out)?, self.at(*statistics)?];
+                let numbers = [*rows, eights(*channels)?, self.wide(*x), self.wide(*out)];
+                self.launch("layer_norm", [rows.div_ceil(8), 1, 1], 256, pointers, &numbers, vec![1e-5])
+            }
+            I::LayerNormBackward { x, norm, statistics, g, addend, out, rows, channels } => {
+                let (statistics, scale) = (self.at(*statistics)?, affine(norm)[0]);
+                let pointers =
+                    vec![self.at(*x)?, scale, statistics, self.at(*g)?, self.optional(*addend)?, self.at(*out)?];
+                let numbers = [*rows, eights(*channels)?, self.wide(*x), self.wide(*g), self.wide(*out)];
+                self.launch("layer_norm_backward", [rows.div_ceil(8), 1, 1], 256, pointers, &numbers, Vec::new())
+            }
+            I::GroupNorm { x, norm, eps, silu, out, statistics, shape } => {
+                let ([scale, shift], silu) = (affine(norm), usize::from(*silu));
+                let (at, x_wide, kept) = (self.at(*x)?, self.wide(*x), self.at(*statistics)?);
+                let first = [at, scale, shift, Address::Null, Address::Null];
+                self.sums(first, [x_wide, 0, silu], *shape, (kept, 0, *eps as f32))?;
+                let sample = shape.places() * shape.channels;
+                let numbers = [shape.count(), shape.channels, sample, x_wide, self.wide(*out), silu];
+                let pointers = vec![at, scale, shift, kept, self.at(*out)?];
+                self.elementwise("group_norm", shape.channels, pointers, &numbers)
+            }
+            I::GroupNormBackward { x, norm, silu, statistics, g, addend, out, shape } => {
+                let ([scale, shift], silu) = (affine(norm), usize::from(*silu));
+                let (at, kept, g_at) = (self.at(*x)?, self.at(*statistics)?, self.at(*g)?);
+                let (x_wide, g_wide) = (self.wide(*x), self.wide(*g));
+                let means = Address::Scratch(0);
+                self.sums([at, scale, shift, kept, g_at], [x_wide, g_wide, silu], *shape, (means, 1, 0.0))?;
+                let sample = shape.places() * shape.channels;
+                let numbers = [shape.count(), shape.channels, sample, x_wide, g_wide, self.wide(*out), silu];
+                let addend = self.optional(*addend)?;
+                let pointers = vec![at, scale, shift, kept, g_at, addend, self.at(*out)?, means];
+                self.elementwise("group_norm_backward", shape.channels, pointers, &numbers)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sums by channel, then by group: `to` is where the groups' go, whether of the backward pass, and eps.
+    fn sums(
+        &mut self,
+        from: [Address; 5],
+        flags: [usize; 3],
+        shape: Shape,
+        to: (Address, usize, f32),
+    ) -> Result<(), Error> {
+        let (places, channels) = (shape.places(), eights(shape.channels)?);
+        let stretches = places.div_ceil(STRETCH);
+        // The groups' means of the backward pass come first.
+        let partial = (shape.batch * GROUPS * 2 * 4).next_multiple_of(256);
+        self.scratch = self.scratch.max(partial + shape.batch * stretches * 2 * channels * 4);
+        let pointers = from.into_iter().chain([Address::Scratch(partial)]).collect();
+        let [x_wide, g_wide, silu] = flags;
+        let numbers = [places, channels, STRETCH, x_wide, g_wide, silu];
+        let grid = [stretches, shape.batch, channels.div_ceil(256)];
+        self.launch("group_sums", grid, 256, pointers, &numbers, Vec::new())?;
+        let (out, backward, eps) = to;
+        let numbers = [shape.batch * GROUPS, channels, stretches, places, backward];
+        let grid = [(shape.batch * GROUPS).div_ceil(8), 1, 1];
+        self.launch("group_totals", grid, 256, vec![Address::Scratch(partial), out], &numbers, vec![eps])
+    }
+}
+
+fn code(function: Function) -> usize {
+    match function {
+        Function::Silu => 0,
+        Function::Gelu => 1,
+        Function::QuickGelu => 2,
+    }
+}

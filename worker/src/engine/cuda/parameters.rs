@@ -1,0 +1,114 @@
+//! The model's and the networks' parameters as the engine wants them in memory.
+
+use super::tape::Element;
+
+/// Which parameter: its place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParameterId(pub(super) usize);
+
+/// How a stored tensor is laid out on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As it is stored.
+    Plain,
+    /// `[outputs, inputs, kernel, kernel]` as `[outputs, kernel, kernel, inputs]`.
+    Filter,
+}
+
+/// One parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Canonical name of the stored tensor; for a network's factors the layer's name and `.down` or `.up`.
+    pub name: String,
+    /// Shape as stored.
+    pub shape: Vec<usize>,
+    /// How it lies on the device.
+    pub form: Form,
+    /// In which type.
+    pub element: Element,
+}
+
+impl Parameter {
+    /// Numbers in it.
+    pub fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The numbers, given in the stored order, in the device's.
+    pub fn arrange(&self, values: Vec<f32>) -> Vec<f32> {
+        match (self.form, self.shape.as_slice()) {
+            (Form::Filter, &[outputs, inputs, height, width]) => {
+                channels_last(&values, [outputs, inputs, height, width])
+            }
+            _ => values,
+        }
+    }
+}
+
+/// `[a, channels, height, width]` as `[a, height, width, channels]`: of a filter, or of a batch of images.
+pub fn channels_last(values: &[f32], [a, channels, height, width]: [usize; 4]) -> Vec<f32> {
+    let places = height * width;
+    let of_a = |i: usize| {
+        (0..places).flat_map(move |place| (0..channels).map(move |c| values[(i * channels + c) * places + place]))
+    };
+    (0..a).flat_map(of_a).collect()
+}
+
+/// `[a, height, width, channels]` as `[a, channels, height, width]`.
+pub fn channels_first(values: &[f32], [a, channels, height, width]: [usize; 4]) -> Vec<f32> {
+    let places = height * width;
+    let of_a = |i: usize| {
+        (0..channels).flat_map(move |c| (0..places).map(move |place| values[(i * places + place) * channels + c]))
+    };
+    (0..a).flat_map(of_a).collect()
+}
+
+/// All parameters: first the model's, then those of the networks attached now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parameters(Vec<Parameter>);
+
+impl Parameters {
+    /// Adds one.
+    pub fn add(&mut self, parameter: Parameter) -> ParameterId {
+        self.0.push(parameter);
+        ParameterId(self.0.len() - 1)
+    }
+
+    /// One by its place.
+    pub fn get(&self, id: ParameterId) -> &Parameter {
+        &self.0[id.0]
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets all from a place on.
+    pub fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
+    /// All, with their places.
+    pub fn iter(&self) -> impl Iterator<Item = (ParameterId, &Parameter)> {
+        self.0.iter().enumerate().map(|(place, parameter)| (ParameterId(place), parameter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_go_last_and_come_back() {
+        let values: Vec<f32> = (0..2 * 3 * 2 * 2).map(|x| x as f32).collect();
+        let last = channels_last(&values, [2, 3, 2, 2]);
+        assert_eq!(last[..6], [0.0, 4.0, 8.0, 1.0, 5.0, 9.0]);
+        assert_eq!(channels_first(&last, [2, 3, 2, 2]), values);
+    }
+}

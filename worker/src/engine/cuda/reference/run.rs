@@ -1,0 +1,187 @@
+//! One leaf operation after another.
+
+use super::norms::{Affine, Sets};
+use super::{Reference, attention, convolution, norms, pointwise, products};
+use crate::engine::cuda::Error;
+use crate::engine::cuda::parameters::ParameterId;
+use crate::engine::cuda::plan::{Buffer, Instruction, Program};
+use crate::engine::cuda::tape::Norm;
+use Instruction as I;
+
+impl Reference {
+    fn affine(&self, norm: &Norm, silu: bool) -> Result<Affine<'_>, Error> {
+        Ok(Affine { scale: self.parameter(norm.scale)?, shift: self.parameter(norm.shift)?, silu })
+    }
+
+    fn optional(&self, id: &Option<ParameterId>) -> Result<Option<&[f32]>, Error> {
+        id.map(|id| self.parameter(id)).transpose()
+    }
+
+    /// Runs one instruction.
+    pub(in crate::engine::cuda) fn execute(
+        &mut self,
+        program: &Program,
+        instruction: &Instruction,
+    ) -> Result<(), Error> {
+        let get = |buffer: &Buffer| self.get(program, *buffer);
+        let written: Vec<(Buffer, Vec<f32>)> = match instruction {
+            I::Product { x, weight, transposed, bias, addend, out, rows, inner, columns } => {
+                let w = self.parameter(*weight)?;
+                let mut y = products::product(&get(x)?, w, *transposed, [*rows, *inner, *columns]);
+                if let Some(bias) = self.optional(bias)? {
+                    y.iter_mut().enumerate().for_each(|(i, y)| *y += f64::from(bias[i % columns]));
+                }
+                if let Some(addend) = addend {
+                    y.iter_mut().zip(get(addend)?).for_each(|(y, a)| *y += f64::from(a));
+                }
+                vec![(*out, single(y))]
+            }
+            I::Conv { x, weight, bias, out, geometry } => {
+                let y = convolution::forward(&get(x)?, self.parameter(*weight)?, self.optional(bias)?, geometry);
+                vec![(*out, y)]
+            }
+            I::ConvBackward { g, weight, out, geometry } => {
+                vec![(*out, convolution::backward(&get(g)?, self.parameter(*weight)?, geometry))]
+            }
+            I::GroupNorm { .. } | I::GroupNormBackward { .. } | I::LayerNorm { .. } | I::LayerNormBackward { .. } => {
+                self.normalise(program, instruction)?
+            }
+            I::Attention { q, k, v, out, sums, sizes } => {
+                let (y, sum) = attention::forward(&get(q)?, &get(k)?, &get(v)?, *sizes);
+                vec![(*out, y), (*sums, sum)]
+            }
+            I::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes } => {
+                let (q, k, v, o, sums) = (get(q)?, get(k)?, get(v)?, get(o)?, get(sums)?);
+                let kept = attention::Kept { q: &q, k: &k, v: &v, o: &o, sums: &sums };
+                let [q, k, v] = attention::backward(&kept, &get(g)?, *sizes);
+                let kv = by_kv.map(|(by_k, by_v)| [(by_k, k), (by_v, v)]);
+                std::iter::once((*by_q, q)).chain(kv.into_iter().flatten()).collect()
+            }
+            I::Geglu { x, out, channels, .. } => vec![(*out, geglu(&get(x)?, *channels))],
+            I::GegluBackward { x, g, out, channels, .. } => vec![(*out, geglu_backward(&get(x)?, &get(g)?, *channels))],
+            I::Pointwise { function, x, out, .. } => {
+                let y = get(x)?.into_iter().map(|x| pointwise::value(*function, x.into()) as f32).collect();
+                vec![(*out, y)]
+            }
+            I::PointwiseBackward { function, x, g, out, .. } => {
+                let slope = |(x, g): (f32, f32)| (f64::from(g) * pointwise::derivative(*function, x.into())) as f32;
+                vec![(*out, get(x)?.into_iter().zip(get(g)?).map(slope).collect())]
+            }
+            I::Add { x, y, out, .. } => {
+                vec![(*out, get(x)?.into_iter().zip(get(y)?).map(|(x, y)| x + y).collect())]
+            }
+            I::Cast { x, out, .. } => vec![(*out, get(x)?)],
+            I::AddToPixels { x, y, out, shape } => {
+                let (y, one) = (get(y)?, shape.places() * shape.channels);
+                let sum = |(i, x): (usize, f32)| x + y[i / one * shape.channels + i % shape.channels];
+                vec![(*out, get(x)?.into_iter().enumerate().map(sum).collect())]
+            }
+            I::SumPixels { g, out, shape } => {
+                let mut sums = vec![0.0f64; shape.batch * shape.channels];
+                for (row, g) in get(g)?.chunks_exact(shape.channels).enumerate() {
+                    let sums = &mut sums[row / shape.places() * shape.channels..];
+                    sums.iter_mut().zip(g).for_each(|(sum, g)| *sum += f64::from(*g));
+                }
+                vec![(*out, single(sums))]
+            }
+            I::Concat { x, y, out, channels: [cx, cy], .. } => {
+                let (x, y) = (get(x)?, get(y)?);
+                let rows = x.chunks_exact(*cx).zip(y.chunks_exact(*cy));
+                vec![(*out, rows.flat_map(|(x, y)| x.iter().chain(y)).copied().collect())]
+            }
+            I::Slice { g, out, width, from, columns, .. } => {
+                let cut = |row: &[f32]| row[*from..from + columns].to_vec();
+                vec![(*out, get(g)?.chunks_exact(*width).flat_map(cut).collect())]
+            }
+            I::Upsample { x, out, shape } => vec![(*out, resize(&get(x)?, *shape, false))],
+            I::UpsampleBackward { g, out, shape } => vec![(*out, resize(&get(g)?, *shape, true))],
+            I::ScaleColumns { h, rates, from, out, rank, .. } => {
+                vec![(*out, products::scale(&get(h)?, &get(rates)?[*from..from + rank]))]
+            }
+            I::RateGradient { h, gh, rates, from, by_column, to, out, rank, .. } => {
+                let (gh, mut all) = (get(gh)?, get(by_column)?);
+                all[*to..to + rank].copy_from_slice(&products::by_column(&get(h)?, &gh, *rank));
+                let scaled = products::scale(&gh, &get(rates)?[*from..from + rank]);
+                std::iter::once((*by_column, all)).chain(out.map(|out| (out, scaled))).collect()
+            }
+            I::Host { .. } => Vec::new(),
+        };
+        written.into_iter().try_for_each(|(buffer, values)| self.put(program, buffer, values))
+    }
+
+    fn normalise(&self, program: &Program, instruction: &Instruction) -> Result<Vec<(Buffer, Vec<f32>)>, Error> {
+        let get = |buffer: &Buffer| self.get(program, *buffer);
+        let add = |mut y: Vec<f64>, addend: &Option<Buffer>| -> Result<Vec<f32>, Error> {
+            if let Some(addend) = addend {
+                y.iter_mut().zip(get(addend)?).for_each(|(y, a)| *y += f64::from(a));
+            }
+            Ok(single(y))
+        };
+        Ok(match instruction {
+            I::GroupNorm { x, norm, eps, silu, out, statistics, shape } => {
+                let (y, s) = norms::forward(&get(x)?, Sets::Groups(*shape), &self.affine(norm, *silu)?, *eps);
+                vec![(*out, y), (*statistics, s)]
+            }
+            I::LayerNorm { x, norm, out, statistics, rows, channels } => {
+                let sets = Sets::Rows { rows: *rows, channels: *channels };
+                let (y, s) = norms::forward(&get(x)?, sets, &self.affine(norm, false)?, 1e-5);
+                vec![(*out, y), (*statistics, s)]
+            }
+            I::GroupNormBackward { x, norm, silu, statistics, g, addend, out, shape } => {
+                let (sets, affine) = (Sets::Groups(*shape), self.affine(norm, *silu)?);
+                vec![(*out, add(norms::backward(&get(x)?, &get(statistics)?, &get(g)?, sets, &affine), addend)?)]
+            }
+            I::LayerNormBackward { x, norm, statistics, g, addend, out, rows, channels } => {
+                let (sets, affine) = (Sets::Rows { rows: *rows, channels: *channels }, self.affine(norm, false)?);
+                vec![(*out, add(norms::backward(&get(x)?, &get(statistics)?, &get(g)?, sets, &affine), addend)?)]
+            }
+            _ => Vec::new(),
+        })
+    }
+}
+
+fn single(values: Vec<f64>) -> Vec<f32> {
+    values.into_iter().map(|x| x as f32).collect()
+}
+
+fn geglu(x: &[f32], channels: usize) -> Vec<f32> {
+    let row = |row: &[f32]| -> Vec<f32> {
+        let (a, b) = row.split_at(channels);
+        let one = |(a, b): (&f32, &f32)| {
+            f64::from(*a) * pointwise::value(crate::engine::cuda::tape::Function::Gelu, f64::from(*b))
+        };
+        a.iter().zip(b).map(one).map(|y| y as f32).collect()
+    };
+    x.chunks_exact(2 * channels).flat_map(row).collect()
+}
+
+fn geglu_backward(x: &[f32], g: &[f32], channels: usize) -> Vec<f32> {
+    use crate::engine::cuda::tape::Function::Gelu;
+    let row = |(x, g): (&[f32], &[f32])| -> Vec<f32> {
+        let (a, b) = x.split_at(channels);
+        let by_a = g.iter().zip(b).map(|(g, b)| f64::from(*g) * pointwise::value(Gelu, f64::from(*b)));
+        let slope = |(g, b): (&f32, &f32)| f64::from(*g) * pointwise::derivative(Gelu, f64::from(*b));
+        let by_b = g.iter().zip(b).map(slope).zip(a).map(|(slope, a)| slope * f64::from(*a));
+        by_a.chain(by_b).map(|y| y as f32).collect()
+    };
+    x.chunks_exact(2 * channels).zip(g.chunks_exact(channels)).flat_map(row).collect()
+}
+
+/// Doubles an image of this shape, or adds up what it was doubled to.
+fn resize(x: &[f32], shape: crate::engine::cuda::tape::Shape, back: bool) -> Vec<f32> {
+    let (height, width, channels) = (shape.height, shape.width, shape.channels);
+    let mut out = vec![0.0; if back { shape.count() } else { 4 * shape.count() }];
+    for row in 0..4 * shape.rows() {
+        let (sample, y, column) = (row / (4 * height * width), row / (2 * width) % (2 * height), row % (2 * width));
+        let small = ((sample * height + y / 2) * width + column / 2) * channels;
+        for c in 0..channels {
+            let large = row * channels + c;
+            if back {
+                out[small + c] += x[large];
+            } else {
+                out[large] = x[small + c];
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,39 @@
+//! Residual sums go into the epilogue of the product before them.
+
+use super::{Element, Node, Op, Tape, Value};
+use std::collections::HashMap;
+
+/// Makes `x + linear(y)` one node where x is wide, as the sum is, and nothing else reads `linear(y)`. The product then takes
+/// the place of the sum, where all of its inputs are there.
+pub fn fuse_residuals(tape: &mut Tape) {
+    let mut uses: HashMap<Value, usize> = HashMap::new();
+    let mut producers: HashMap<Value, usize> = HashMap::new();
+    for (place, node) in tape.nodes.iter().enumerate() {
+        node.inputs.iter().for_each(|input| *uses.entry(*input).or_default() += 1);
+        producers.insert(node.output, place);
+    }
+    let mut gone = vec![false; tape.nodes.len()];
+    for place in 0..tape.nodes.len() {
+        let Node { op: Op::Add, inputs, output, segment } = &tape.nodes[place] else { continue };
+        let [a, b] = [inputs[0], inputs[1]];
+        let product = |value: Value| {
+            let producer = *producers.get(&value)?;
+            let node = &tape.nodes[producer];
+            let plain = matches!(node.op, Op::Linear { .. }) && node.inputs.len() == 1 && node.segment == *segment;
+            (plain && !gone[producer] && uses.get(&value) == Some(&1)).then_some(producer)
+        };
+        let wide = |value: Value| tape.kind(value).element == Element::Wide;
+        let found = match (product(b), product(a)) {
+            (Some(producer), _) if wide(a) => (producer, a),
+            (_, Some(producer)) if wide(b) => (producer, b),
+            _ => continue,
+        };
+        let (producer, residual) = found;
+        let (op, x) = (tape.nodes[producer].op, tape.nodes[producer].inputs[0]);
+        let fused = Node { op, inputs: vec![x, residual], output: *output, segment: *segment };
+        tape.nodes[place] = fused;
+        gone[producer] = true;
+    }
+    let mut places = gone.into_iter();
+    tape.nodes.retain(|_| !places.next().unwrap_or(false));
+}

@@ -1,0 +1,69 @@
+//! The model's layers as entries of the table of parameters: nothing is read yet.
+
+use super::record::Recorder;
+use super::{Bias, Element, Norm};
+use crate::engine::cuda::parameters::{Form, Parameter, ParameterId, Parameters};
+use crate::ops::{ConvShape, Loader};
+use std::convert::Infallible;
+
+/// Notes what the model needs.
+#[derive(Debug, Default)]
+pub struct TapeLoader {
+    /// What has been noted.
+    pub parameters: Parameters,
+}
+
+/// A linear layer.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    pub(super) name: String,
+    pub(super) weight: ParameterId,
+    pub(super) bias: Option<Bias>,
+    pub(super) outputs: usize,
+}
+
+/// A convolution.
+#[derive(Clone, Debug)]
+pub struct Conv {
+    pub(super) name: String,
+    pub(super) weight: ParameterId,
+    pub(super) bias: Bias,
+    pub(super) shape: ConvShape,
+}
+
+impl TapeLoader {
+    fn add(&mut self, name: String, shape: Vec<usize>, form: Form, element: Element) -> ParameterId {
+        self.parameters.add(Parameter { name, shape, form, element })
+    }
+
+    fn bias(&mut self, name: &str, width: usize) -> Bias {
+        let mut one = |element| self.add(format!("{name}.bias"), vec![width], Form::Plain, element);
+        Bias { wide: one(Element::Wide), narrow: one(Element::Narrow) }
+    }
+}
+
+impl Loader for TapeLoader {
+    type Ops = Recorder;
+    type Error = Infallible;
+
+    fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, Infallible> {
+        let weight = self.add(format!("{name}.weight"), vec![outputs, inputs], Form::Plain, Element::Narrow);
+        let bias = bias.then(|| self.bias(name, outputs));
+        Ok(Linear { name: name.to_owned(), weight, bias, outputs })
+    }
+
+    fn conv(&mut self, name: &str, shape: ConvShape) -> Result<Conv, Infallible> {
+        let stored = vec![shape.outputs, shape.inputs, shape.kernel, shape.kernel];
+        let weight = self.add(format!("{name}.weight"), stored, Form::Filter, Element::Narrow);
+        Ok(Conv { name: name.to_owned(), weight, bias: self.bias(name, shape.outputs), shape })
+    }
+
+    fn norm(&mut self, name: &str, width: usize) -> Result<Norm, Infallible> {
+        let mut one = |what: &str| self.add(format!("{name}.{what}"), vec![width], Form::Plain, Element::Wide);
+        Ok(Norm { scale: one("weight"), shift: one("bias") })
+    }
+
+    fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<ParameterId, Infallible> {
+        Ok(self.add(format!("{name}.weight"), vec![rows, width], Form::Plain, Element::Narrow))
+    }
+}
