@@ -25,6 +25,7 @@ SEARCH = {
 # their noise in rates that belong at 0.
 OWN = {
     "character_in_style": {"application_loss_weight": 2e-3, "learning_rate": 0.05, "max_train_steps": 150},
+    "layers_needed": {"application_loss_weight": 1e-3},
     "style_changed": {"application_loss_weight": 1e-3, "learning_rate": 0.05},
     "all_networks": {"application_loss_weight": 1e-3},
 }
