@@ -65,11 +65,8 @@ impl Sampler {
             }
         };
         // Checkpointing is for gradients.
-        let options = EngineOptions {
-            engine: EngineKind::Auto,
-            precision: base.precision,
-            gradient_checkpointing: false,
-        };
+        let options =
+            EngineOptions { engine: EngineKind::Auto, precision: base.precision, gradient_checkpointing: false };
         let device = base.device.unwrap_or_else(device::best);
         let mut engine = device::load(device, Source::Checkpoint(Box::new(checkpoint)), options)?;
         engine.attach(&networks)?;

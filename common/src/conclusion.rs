@@ -3,6 +3,7 @@
 //! All of it compares held-out losses of the same samples with the same noise, picture by picture, so that what is common
 //! to both cancels.
 
+use crate::penalty;
 use crate::spec::{Error, SearchOptions};
 use crate::validation::Losses;
 use serde::{Deserialize, Serialize};
@@ -48,13 +49,17 @@ pub struct Trial {
     pub rise: f64,
     /// Standard error of the rise, over the pictures' differences.
     pub rise_error: f64,
+    /// What the penalty falls by, times its weight.
+    #[serde(default)]
+    pub saved: f64,
 }
 
 impl Trial {
-    /// Whether the loss has not risen by more than the error of that.
+    /// Whether the loss has not risen by more than the error of that, or than the search was told that these rates cost:
+    /// compared picture by picture, even a rise of a millionth shows, which is no reason to keep a layer.
     #[must_use]
     pub fn is_harmless(&self) -> bool {
-        self.rise <= self.rise_error
+        self.rise <= self.rise_error.max(self.saved)
     }
 }
 
@@ -162,7 +167,8 @@ pub fn conclude(options: &SearchOptions, rates: &[f64], changes: &[Change], loss
             Change::Kept => {}
             Change::Below(threshold) => {
                 let pruned = change.of(rates);
-                let trial = trial(threshold, rates, &pruned, kept, with);
+                let mut trial = trial(threshold, rates, &pruned, kept, with);
+                trial.saved = options.application_loss_weight * (penalty::value(rates) - penalty::value(&pruned));
                 if trial.is_harmless() && conclusion.pruned.is_none() {
                     conclusion.pruned = Some(pruned);
                 }
@@ -187,7 +193,7 @@ fn trial(threshold: f64, rates: &[f64], pruned: &[f64], kept: &Losses, with: &Lo
     let (rise, rise_error) = Losses::sum(&[(1.0, with), (-1.0, kept)]).mean();
     let removed = rates.iter().zip(pruned).filter(|(before, after)| before != after).count();
     let removed = u32::try_from(removed).unwrap_or(u32::MAX);
-    Trial { threshold, removed, loss, standard_error, rise, rise_error }
+    Trial { threshold, removed, loss, standard_error, rise, rise_error, saved: 0.0 }
 }
 
 #[cfg(test)]

@@ -205,7 +205,8 @@ pub struct Options {
     /// Sampler: euler is the only one [default: euler]
     #[arg(long, value_name = "NAME", help_heading = "Sample pictures")]
     pub sample_sampler: Option<String>,
-    /// At the end, set rates of a smaller size to 0 if the held-out loss doesn't rise beyond its error; else try T/2, T/4, ...
+    /// At the end, set rates of a smaller size to 0 if the held-out loss doesn't rise beyond its error, or beyond what the
+    /// penalty falls by; else try T/2, T/4, ...
     #[arg(long, value_name = "T", help_heading = "Validation")]
     pub prune: Option<f64>,
     /// At the end, measure how the held-out loss bends with each rate: which ones the data determine

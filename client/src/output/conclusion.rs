@@ -74,13 +74,14 @@ impl ConclusionReport {
         if !self.prune.is_empty() {
             let _ = writeln!(text, "pruned, held-out loss {loss:.5} ± {standard_error:.5} before");
         }
-        for Trial { threshold, removed, loss, standard_error, rise, rise_error } in &self.prune {
+        for trial in &self.prune {
+            let Trial { threshold, removed, loss, standard_error, rise, rise_error, .. } = trial;
             let rates = if *removed == 1 { "rate" } else { "rates" };
             let _ = writeln!(
                 text,
                 "  {removed} {rates} below {threshold} to 0: {loss:.5} ± {standard_error:.5}, {rise:+.5} ± \
                  {rise_error:.5}: {}",
-                if rise <= rise_error { "not needed" } else { "needed" },
+                if trial.is_harmless() { "not needed" } else { "needed" },
             );
         }
         if !self.prune.is_empty() && self.pruned.is_none() {
@@ -124,6 +125,7 @@ mod tests {
             standard_error: 0.1,
             rise,
             rise_error: 0.01,
+            saved: 0.001,
         };
         let curvature = |slot, determined| Curvature { slot, curvature: 0.25, standard_error: 0.1, determined };
         let conclusion = Conclusion {

@@ -70,6 +70,19 @@ fn the_largest_harmless_threshold_prunes() {
 }
 
 #[test]
+fn a_rise_below_what_the_penalty_falls_by_is_no_harm() {
+    // Leaving out 0.01 costs 5e-7 to 6e-7 on every picture: above its error, below the 1e-6 that it costs to keep.
+    let (rates, bends, best) = ([0.01, 1.0, 0.0, 1.0], [5e-3, 0.0, 0.0, 0.0], [0.01, 1.0, 0.0, 1.0]);
+    let found = conclusion(&options(0.1, false, None), &rates, &bends, &best);
+    let trial = found.trials[0];
+    assert!(trial.rise > trial.rise_error && trial.rise < trial.saved, "{trial:?}");
+    assert!((trial.saved - 1e-6).abs() < 1e-12, "{trial:?}");
+    assert_eq!(found.pruned, Some(vec![0.0, 1.0, 0.0, 1.0]));
+    let dear = conclusion(&options(0.1, false, None), &rates, &[5e-2, 0.0, 0.0, 0.0], &best);
+    assert!(dear.pruned.is_none(), "{dear:?}");
+}
+
+#[test]
 fn the_curvature_is_the_second_derivative_and_says_what_is_determined() {
     let (rates, bends, best) = ([0.5, 0.3, 0.0, 0.9], [2.0, 1e-5, 1.0, 0.0], [0.1, 0.2, 0.0, 0.3]);
     let found = conclusion(&options(0.0, true, None), &rates, &bends, &best);

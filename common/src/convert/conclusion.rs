@@ -11,8 +11,8 @@ const MAX_TRIALS: usize = 64;
 impl From<&Conclusion> for v1::Conclusion {
     fn from(conclusion: &Conclusion) -> Self {
         let trial = |it: &Trial| {
-            let Trial { threshold, removed, loss, standard_error, rise, rise_error } = *it;
-            v1::PruningTrial { threshold, removed, loss, standard_error, rise, rise_error }
+            let Trial { threshold, removed, loss, standard_error, rise, rise_error, saved } = *it;
+            v1::PruningTrial { threshold, removed, loss, standard_error, rise, rise_error, saved }
         };
         let curvature = |it: &Curvature| {
             let Curvature { slot, curvature, standard_error, determined } = *it;
@@ -55,6 +55,7 @@ fn trial(trial: v1::PruningTrial) -> Result<Trial, Error> {
         standard_error: finite("conclusion.trials.standard_error", trial.standard_error)?,
         rise: finite("conclusion.trials.rise", trial.rise)?,
         rise_error: finite("conclusion.trials.rise_error", trial.rise_error)?,
+        saved: finite("conclusion.trials.saved", trial.saved)?,
     })
 }
 
