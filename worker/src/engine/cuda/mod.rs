@@ -2,7 +2,7 @@
 //!
 //! The model's text is run over a recorder ([`tape`]); a planner makes a program of leaf operations of it, forward and
 //! backward, and finds every buffer a place in one arena ([`plan`]); a device runs programs ([`executor`]): the processor
-//! one plain loop at a time ([`reference`]), or a GPU, for which leaf operations become kernels and library calls
+//! one plain loop at a time ([`mod@reference`]), or a GPU, for which leaf operations become kernels and library calls
 //! ([`launch`]).
 //!
 //! Everything but the calls themselves is tested without a GPU.
