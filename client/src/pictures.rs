@@ -9,7 +9,7 @@ use lora_rates_common::sampling::Prompt;
 use lora_rates_common::spec::Precision;
 use lora_rates_common::tokenizer::{TokenLength, Tokenizers};
 use lora_rates_worker::device::{self, Device};
-use lora_rates_worker::engine::{EngineKind, EngineOptions, GradientEngine};
+use lora_rates_worker::engine::{EngineOptions, GradientEngine};
 use lora_rates_worker::sampler::{self, Task};
 use lora_rates_worker::source::Source;
 use std::path::PathBuf;
@@ -65,8 +65,7 @@ impl Sampler {
             }
         };
         // Checkpointing is for gradients.
-        let options =
-            EngineOptions { engine: EngineKind::Auto, precision: base.precision, gradient_checkpointing: false };
+        let options = EngineOptions { precision: base.precision, ..Default::default() };
         let device = base.device.unwrap_or_else(device::best);
         let mut engine = device::load(device, Source::Checkpoint(Box::new(checkpoint)), options)?;
         engine.attach(&networks)?;

@@ -143,5 +143,6 @@ fn default_options() -> SearchOptions {
         prune: 0.0,
         curvature: false,
         curvature_bound: None,
+        fp8_base: false,
     }
 }

@@ -160,6 +160,9 @@ pub struct SearchOptions {
     /// Curvature below which a rate counts as not determined by the data; none for one that the penalty decides.
     #[serde(default, skip_serializing_if = "is_default")]
     pub curvature_bound: Option<f64>,
+    /// Keep the UNet's weights in eight bits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fp8_base: bool,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

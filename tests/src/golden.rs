@@ -102,7 +102,7 @@ pub fn bf16_engine(tuning: Tuning) -> BurnEngine<Flex> {
 
 fn load(path: &Path, precision: Precision, gradient_checkpointing: bool, tuning: Tuning) -> BurnEngine<Flex> {
     let source = Source::Checkpoint(Box::new(Checkpoint::open(path).expect("the golden model opens")));
-    let options = EngineOptions { engine: EngineKind::Burn, precision, gradient_checkpointing };
+    let options = EngineOptions { engine: EngineKind::Burn, precision, gradient_checkpointing, fp8_base: false };
     BurnEngine::load(source, Default::default(), "CPU".into(), options, tuning).expect("the golden model loads")
 }
 

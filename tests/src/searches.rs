@@ -85,6 +85,7 @@ impl Size {
             prune: 0.0,
             curvature: false,
             curvature_bound: None,
+            fp8_base: false,
         }
     }
 }

@@ -65,12 +65,15 @@ pub fn check(device: Device) -> Result<(), String> {
     if index < count { Ok(()) } else { Err(format!("there is no cuda:{index}: this machine has {count} GPUs")) }
 }
 
-/// Whether this engine can compute there.
+/// Whether this engine can compute there, and keep weights in eight bits if that is asked.
 ///
 /// # Errors
 /// What is missing, in one line, and what to do.
-pub fn check_engine(device: Device, engine: EngineKind) -> Result<(), String> {
+pub fn check_engine(device: Device, engine: EngineKind, fp8_base: bool) -> Result<(), String> {
     match (engine, device) {
+        (EngineKind::Auto | EngineKind::Burn, _) if fp8_base => {
+            Err("fp8_base is for engine cuda, burn can't keep weights in eight bits: add --engine cuda".into())
+        }
         (EngineKind::Auto | EngineKind::Burn, _) => Ok(()),
         (EngineKind::Cuda, Device::Cpu) => Err("engine cuda needs an NVIDIA GPU: use --engine burn on the CPU".into()),
         (EngineKind::Cuda, Device::Cuda(_)) => libraries(),
@@ -82,7 +85,7 @@ pub fn check_engine(device: Device, engine: EngineKind) -> Result<(), String> {
 /// # Errors
 /// The device is not there, can't compute in this precision or by this engine, or a tensor can't be read.
 pub fn load(device: Device, source: Source, options: EngineOptions) -> Result<Box<dyn GradientEngine>, Error> {
-    check_engine(device, options.engine).map_err(Error::Request)?;
+    check_engine(device, options.engine, options.fp8_base).map_err(Error::Request)?;
     match device {
         Device::Cpu => {
             use lora_rates_common::spec::Precision;
@@ -132,7 +135,7 @@ fn cuda(index: usize, source: Source, options: EngineOptions) -> Result<Box<dyn 
         }
         let gpu = Gpu::open(index)?;
         let around = Around::<Cuda>::load(source, device, format!("cuda:{index}, engine cuda"), options, Tuning::GPU)?;
-        return Ok(Box::new(CudaEngine::load(gpu, around, options.gradient_checkpointing)?));
+        return Ok(Box::new(CudaEngine::load(gpu, around, options)?));
     }
     Ok(Box::new(BurnEngine::<Cuda>::load(source, device, format!("cuda:{index}"), options, Tuning::GPU)?))
 }
@@ -243,9 +246,10 @@ mod tests {
     #[test]
     fn engine_cuda_says_what_it_lacks() {
         for engine in [EngineKind::Auto, EngineKind::Burn] {
-            assert_eq!(check_engine(Device::Cpu, engine), Ok(()));
+            assert_eq!(check_engine(Device::Cpu, engine, false), Ok(()));
+            assert!(check_engine(Device::Cpu, engine, true).unwrap_err().contains("--engine cuda"));
         }
-        assert!(check_engine(Device::Cpu, EngineKind::Cuda).unwrap_err().contains("NVIDIA GPU"));
+        assert!(check_engine(Device::Cpu, EngineKind::Cuda, false).unwrap_err().contains("NVIDIA GPU"));
         for engine in [EngineKind::Auto, EngineKind::Burn, EngineKind::Cuda] {
             assert_eq!(engine.to_string().parse(), Ok(engine));
         }

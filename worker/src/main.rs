@@ -89,7 +89,7 @@ async fn work(args: Args) -> ExitCode {
         return failed(2, "there is no home folder to keep fetched networks in: give --cache-dir");
     };
     let device = args.device.unwrap_or_else(device::best);
-    if let Err(error) = device::check(device).and_then(|()| device::check_engine(device, args.engine)) {
+    if let Err(error) = device::check(device).and_then(|()| device::check_engine(device, args.engine, false)) {
         return failed(1, &error);
     }
     let joined = watch::Sender::new(false);

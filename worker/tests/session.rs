@@ -167,6 +167,7 @@ fn options() -> SearchOptions {
         prune: 0.0,
         curvature: false,
         curvature_bound: None,
+        fp8_base: false,
     }
 }
 

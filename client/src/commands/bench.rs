@@ -8,6 +8,7 @@ use lora_rates_common::spec::Precision;
 use lora_rates_worker::bench::{self, Options, Report};
 use lora_rates_worker::device::{self, Device};
 use lora_rates_worker::engine::EngineKind;
+use lora_rates_worker::engine::breakdown::PartTime;
 
 /// Measure the speed of the gradient on this machine
 ///
@@ -55,6 +56,14 @@ pub struct Args {
     /// Compute the activations of each block again instead of keeping them
     #[arg(long)]
     gradient_checkpointing: bool,
+
+    /// Keep the UNet's weights in eight bits; needs --engine cuda
+    #[arg(long)]
+    fp8_base: bool,
+
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    json: bool,
 }
 
 /// Measures and prints.
@@ -70,6 +79,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         engine: args.engine,
         precision: args.mixed_precision.unwrap_or(default),
         gradient_checkpointing: args.gradient_checkpointing,
+        fp8_base: args.fp8_base,
         networks: args.networks,
         rank: args.rank,
         resolution: args.resolution,
@@ -80,7 +90,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         bench::Error::Request(_) => Failure::usage(error),
         other => other.into(),
     })?;
-    stdout::print(&table(&report))?;
+    stdout::print(&if args.json { json(&options, &report) } else { table(&report) })?;
     Ok(())
 }
 
@@ -98,6 +108,7 @@ fn table(report: &Report) -> String {
             format!("{:.3} TFLOP a step, {:.3} of them forward", operations.total() / 1e12, operations.forward / 1e12),
         ),
         ("rate", format!("{:.2} TFLOP/s", operations.total() / report.step / 1e12)),
+        ("copy", format!("{:.0} GB/s, measured in this run", report.copy_rate / 1e9)),
         ("matrix product", format!("{:.2} TFLOP/s, measured in this run", report.matmul_rate / 1e12)),
         ("share", format!("{:.1} % of the matrix product's rate", 100.0 * report.share)),
         (
@@ -109,5 +120,61 @@ fn table(report: &Report) -> String {
         ),
         ("loss", format!("{:.6}", report.loss)),
     ];
-    lines.map(|(name, value)| format!("{name:<15}{value}\n")).concat()
+    lines.map(|(name, value)| format!("{name:<15}{value}\n")).concat() + &parts(report)
+}
+
+/// Where the time goes, for an engine that can tell.
+fn parts(report: &Report) -> String {
+    let Some(breakdown) = &report.breakdown else { return String::new() };
+    let milliseconds = |seconds: f64| format!("{:.3} ms", 1e3 * seconds);
+    let one = |part: &PartTime| {
+        let speed = if part.operations > 0.0 {
+            let rate = part.operations / part.seconds;
+            format!("{:.1} TFLOP/s, {:.0} % of the matrix product's", rate / 1e12, 100.0 * rate / report.matmul_rate)
+        } else {
+            let rate = part.bytes / part.seconds;
+            format!("{:.0} GB/s, {:.0} % of a copy's", rate / 1e9, 100.0 * rate / report.copy_rate)
+        };
+        let name = part.work.to_string();
+        format!("  {name:<15}{:>12}, {} operations, {speed}\n", milliseconds(part.seconds), part.count)
+    };
+    let whole = format!("  {:<15}{:>12}\n", "all together", milliseconds(breakdown.device));
+    let rest = format!("  {:<15}{:>12}\n", "host, gaps", milliseconds(report.step - breakdown.device));
+    let lines: String = breakdown.parts.iter().map(one).collect();
+    format!("time on the device, each kind of work alone:\n{lines}{whole}{rest}")
+}
+
+fn json(options: &Options, report: &Report) -> String {
+    let part = |part: &PartTime| {
+        serde_json::json!({
+            "work": part.work.to_string(),
+            "seconds": part.seconds,
+            "count": part.count,
+            "operations": part.operations,
+            "bytes": part.bytes,
+        })
+    };
+    let object = serde_json::json!({
+        "device": report.device,
+        "engine": options.engine.to_string(),
+        "networks": options.networks,
+        "rank": options.rank,
+        "resolution": options.resolution,
+        "batch_size": options.batch,
+        "gradient_checkpointing": options.gradient_checkpointing,
+        "fp8_base": options.fp8_base,
+        "load_seconds": report.load,
+        "first_step_seconds": report.first_step,
+        "step_seconds": report.step,
+        "images_per_second": report.images_per_second,
+        "operations": report.operations.total(),
+        "matmul_rate": report.matmul_rate,
+        "copy_rate": report.copy_rate,
+        "share": report.share,
+        "peak_bytes": report.memory[2],
+        "loss": report.loss,
+        "device_seconds": report.breakdown.as_ref().map(|breakdown| breakdown.device),
+        "parts": report.breakdown.iter().flat_map(|breakdown| &breakdown.parts).map(part).collect::<Vec<_>>(),
+    });
+    format!("{object}\n")
 }

@@ -41,6 +41,10 @@ pub(super) struct ModelArgs {
     /// Compute the activations of each block again instead of keeping them: less memory, more time
     #[arg(long, help_heading = "Device")]
     pub(super) gradient_checkpointing: bool,
+
+    /// Keep the UNet's weights in eight bits; needs --engine cuda
+    #[arg(long, help_heading = "Device")]
+    pub(super) fp8_base: bool,
 }
 
 /// What makes a sample's loss of its error, and what the rates cost.
@@ -94,8 +98,8 @@ impl ModelArgs {
             error => error.into(),
         })?;
         let device = self.device.unwrap_or_else(device::best);
-        let Self { engine, mixed_precision: precision, gradient_checkpointing, .. } = *self;
-        let options = EngineOptions { engine, precision, gradient_checkpointing };
+        let Self { engine, mixed_precision: precision, gradient_checkpointing, fp8_base, .. } = *self;
+        let options = EngineOptions { engine, precision, gradient_checkpointing, fp8_base };
         let mut engine = device::load(device, Source::Checkpoint(Box::new(checkpoint)), options)?;
         engine.attach(&networks)?;
         tracing::info!("the model is on {}", engine.device());

@@ -67,7 +67,12 @@ impl Opened {
         };
         let config = checkpoint.config().clone();
         let (precision, gradient_checkpointing) = (spec.options.mixed_precision, spec.options.gradient_checkpointing);
-        let options = EngineOptions { engine: settings.engine, precision, gradient_checkpointing };
+        let options = EngineOptions {
+            engine: settings.engine,
+            precision,
+            gradient_checkpointing,
+            fp8_base: spec.options.fp8_base,
+        };
         let mut engine = device::load(device, Source::Checkpoint(Box::new(checkpoint)), options)?;
         let spec = Arc::new(spec);
         let networks = spec.networks.iter().map(|network| network.path.clone()).collect();

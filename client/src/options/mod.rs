@@ -233,6 +233,10 @@ pub struct Options {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true,
         help_heading = "Device")]
     pub gradient_checkpointing: Option<bool>,
+    /// Keep the UNet's weights in eight bits, for GPUs of 12 GB; needs --engine cuda
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true,
+        help_heading = "Device")]
+    pub fp8_base: Option<bool>,
 
     /// Folder for the results [default: ./output]
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
@@ -264,7 +268,7 @@ impl Options {
             validation_data_dir validation_split validate_every_n_steps validation_samples_per_image early_stop
             prune curvature curvature_bound
             sample_prompts sample_every_n_steps sample_at_first sample_sampler
-            device engine mixed_precision gradient_checkpointing
+            device engine mixed_precision gradient_checkpointing fp8_base
             output_dir output_name name save_every_n_steps
         )
     }

@@ -102,19 +102,21 @@ pub(crate) fn devices(settings: &Settings) -> Result<Vec<Device>, Failure> {
     if settings.devices.is_empty() {
         let all = device::all();
         for &device in &all {
-            check_engine(device, settings.engine)?;
+            check_engine(device, settings)?;
         }
         return Ok(all);
     }
     for &wanted in &settings.devices {
         device::check(wanted).map_err(|why| anyhow!("--device {wanted}: {why}"))?;
-        check_engine(wanted, settings.engine)?;
+        check_engine(wanted, settings)?;
     }
     Ok(settings.devices.clone())
 }
 
-fn check_engine(device: Device, engine: EngineKind) -> Result<(), Failure> {
-    Ok(device::check_engine(device, engine).map_err(|why| anyhow!("--engine {engine}: {why}"))?)
+fn check_engine(device: Device, settings: &Settings) -> Result<(), Failure> {
+    let engine = settings.engine;
+    let checked = device::check_engine(device, engine, settings.options.fp8_base);
+    Ok(checked.map_err(|why| anyhow!("--engine {engine}: {why}"))?)
 }
 
 /// `cuda:0`, `2 workers: cuda:0 and cuda:1`.

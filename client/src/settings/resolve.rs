@@ -272,6 +272,7 @@ fn search_options(options: &Options, default: SearchOptions) -> Result<SearchOpt
         prune: options.prune.unwrap_or_default(),
         curvature: options.curvature.unwrap_or_default(),
         curvature_bound: options.curvature_bound,
+        fp8_base: options.fp8_base.unwrap_or_default(),
         noise_sampling: named("noise_sampling", options.noise_sampling.as_deref(), default.noise_sampling)?,
     })
 }

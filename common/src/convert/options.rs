@@ -43,6 +43,7 @@ impl From<&SearchOptions> for v1::SearchOptions {
             prune: options.prune,
             curvature: options.curvature,
             curvature_bound: options.curvature_bound,
+            fp8_base: options.fp8_base,
         }
     }
 }
@@ -92,6 +93,7 @@ impl TryFrom<v1::SearchOptions> for SearchOptions {
             prune: options.prune,
             curvature: options.curvature,
             curvature_bound: options.curvature_bound,
+            fp8_base: options.fp8_base,
         })
     }
 }

@@ -90,6 +90,7 @@ fn options() -> SearchOptions {
         prune: 0.05,
         curvature: true,
         curvature_bound: Some(1e-3),
+        fp8_base: true,
     }
 }
 

@@ -5,6 +5,7 @@ pub mod networks;
 mod rate;
 
 use crate::device::{self, Device};
+use crate::engine::breakdown::Breakdown;
 use crate::engine::count::Count;
 use crate::engine::{self, EngineKind, EngineOptions, GradientEngine, Microbatch};
 use crate::source::Source;
@@ -56,6 +57,8 @@ pub struct Options {
     pub precision: Precision,
     /// Keep the blocks' outputs only.
     pub gradient_checkpointing: bool,
+    /// Keep the UNet's weights in eight bits.
+    pub fp8_base: bool,
     /// How many networks.
     pub networks: usize,
     /// Rank of each, on all attention and feed-forward layers.
@@ -87,6 +90,10 @@ pub struct Report {
     pub operations: Count,
     /// Operations per second of a large matrix product on this device in this precision, measured just now.
     pub matmul_rate: f64,
+    /// Bytes per second that an elementwise operation reads and writes there.
+    pub copy_rate: f64,
+    /// Where the time goes, from an engine that can tell.
+    pub breakdown: Option<Breakdown>,
     /// The step's operations per second over that.
     pub share: f64,
     /// Bytes of memory: after loading the model, with the networks attached, and the highest during the steps.
@@ -105,8 +112,8 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&str)) -> Result<Report, Erro
     told("loading a model with random weights");
     let begin = Instant::now();
     let source = Source::Random(Box::new(options.config.clone()), SEED);
-    let Options { engine, precision, gradient_checkpointing, .. } = *options;
-    let engine_options = EngineOptions { engine, precision, gradient_checkpointing };
+    let Options { engine, precision, gradient_checkpointing, fp8_base, .. } = *options;
+    let engine_options = EngineOptions { engine, precision, gradient_checkpointing, fp8_base };
     let mut engine = device::load(options.device, source, engine_options)?;
     engine.synchronize()?;
     let model = watch.now();
@@ -130,9 +137,12 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&str)) -> Result<Report, Erro
     let mut times = (0..options.steps).map(|_| step(engine.as_mut())).collect::<Result<Vec<_>, _>>()?;
     times.sort_by(f64::total_cmp);
     let (device, peak) = (engine.device(), watch.peak());
+    told("where the time goes");
+    let breakdown = engine.breakdown(&batch, &rates, &LossOptions::default())?;
     drop(engine);
-    told("a large matrix product");
+    told("a large matrix product, and a copy");
     let matmul_rate = rate::matmul(options.device, options.precision)?;
+    let copy_rate = rate::copy(options.device)?;
     let side = options.resolution / 8;
     let operations = Count::of_unet(&options.config, options.batch, (side, side), 77, options.networks * options.rank);
     let median = times[times.len() / 2];
@@ -145,6 +155,8 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&str)) -> Result<Report, Erro
         images_per_second: options.batch as f64 / median,
         operations,
         matmul_rate,
+        copy_rate,
+        breakdown,
         share: operations.total() / median / matmul_rate,
         memory: [model, attached, peak],
         loss,

@@ -1,11 +1,13 @@
 //! Engines: what computes a microbatch's loss and its gradient by the rates, on one device.
 
+pub mod breakdown;
 pub mod burn;
 mod columns;
 pub mod count;
 pub mod cuda;
 pub mod loss;
 
+use breakdown::Breakdown;
 use lora_rates_common::diffusion::LossOptions;
 use lora_rates_common::network::Network;
 use lora_rates_common::picture::Pixels;
@@ -278,6 +280,19 @@ pub trait GradientEngine: Send {
         Ok(loss::judge(batch, options, &prediction)?.losses)
     }
 
+    /// Where the time of this gradient goes; `None` from an engine that can't tell.
+    ///
+    /// # Errors
+    /// [`Error`]; the engine stays usable.
+    fn breakdown(
+        &mut self,
+        _batch: &Microbatch,
+        _rates: &[f32],
+        _options: &LossOptions,
+    ) -> Result<Option<Breakdown>, Error> {
+        Ok(None)
+    }
+
     /// Gives memory that nothing uses back to the device.
     fn free_memory(&mut self) {}
 }
@@ -315,7 +330,7 @@ impl FromStr for EngineKind {
 }
 
 /// How a model is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineOptions {
     /// By what.
     pub engine: EngineKind,
@@ -323,4 +338,6 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// Keep only the blocks' outputs for the backward pass, and compute the rest again.
     pub gradient_checkpointing: bool,
+    /// Keep the UNet's weights in eight bits: engine `cuda` alone can.
+    pub fp8_base: bool,
 }

@@ -173,6 +173,7 @@ impl Owner {
             engine: self.engine,
             precision: options.mixed_precision,
             gradient_checkpointing: options.gradient_checkpointing,
+            fp8_base: options.fp8_base,
         };
         let cache = task.cache_dir.as_ref().map(|folder| model::cache(folder, &task.model)).transpose()?;
         if self.model.as_ref().is_none_or(|model| !model.is(&task.model, engine_options)) {

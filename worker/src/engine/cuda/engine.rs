@@ -1,14 +1,17 @@
 //! A whole model: the UNet as programs on a device, everything around it in burn.
 
+mod profile;
+
 use super::Error;
 use super::executor::{Executor, Part};
 use super::networks::{Networks, singles};
 use super::parameters::{Parameters, channels_first, channels_last};
 use super::plan::{Buffer, Program, Stretch, Wanted};
 use super::tape::{Case, RecordedUnet, Recorder};
+use crate::engine::breakdown::Breakdown;
 use crate::engine::burn::Around;
 use crate::engine::loss::{judge, noisy};
-use crate::engine::{self, EncodedText, Gradient, GradientEngine, Microbatch, Moments, Shown};
+use crate::engine::{self, EncodedText, EngineOptions, Gradient, GradientEngine, Microbatch, Moments, Shown};
 use crate::sdxl::embedding::sinusoids;
 use crate::sdxl::unet::Unet;
 use burn::tensor::DType;
@@ -24,6 +27,8 @@ use std::collections::HashMap;
 
 /// A model whose UNet is computed by programs on `E`.
 pub struct CudaEngine<E: Executor, B: Backend> {
+    // Dropped in this order: graphs before the kernels in them.
+    programs: HashMap<(Case, Wanted), E::Prepared>,
     executor: E,
     around: Around<B>,
     config: UnetConfig,
@@ -34,7 +39,6 @@ pub struct CudaEngine<E: Executor, B: Backend> {
     networks: Networks,
     /// Keep the stages' outputs alone even where memory would do for more.
     checkpointing: bool,
-    programs: HashMap<(Case, Wanted), E::Prepared>,
 }
 
 /// What the UNet reads, channels last.
@@ -51,16 +55,25 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
     ///
     /// # Errors
     /// A tensor can't be read, or the device has no room.
-    pub fn load(mut executor: E, around: Around<B>, checkpointing: bool) -> Result<Self, engine::Error> {
+    pub fn load(mut executor: E, around: Around<B>, options: EngineOptions) -> Result<Self, engine::Error> {
         let config = around.source().config().unet.clone();
-        let (unet, parameters) = RecordedUnet::load(&config);
+        let (unet, mut parameters) = RecordedUnet::load(&config);
+        if options.fp8_base {
+            parameters.pack();
+        }
         for (id, parameter) in parameters.iter() {
             let values = singles(around.source().read(&parameter.name, &parameter.shape, DType::F32)?)?;
             executor.store(id, parameter, &parameter.arrange(values))?;
         }
         let (own, networks) = (parameters.len(), Networks::default());
-        let programs = HashMap::new();
+        let (programs, checkpointing) = (HashMap::new(), options.gradient_checkpointing);
         Ok(Self { executor, around, config, unet, parameters, own, networks, checkpointing, programs })
+    }
+
+    /// The device below.
+    #[cfg(all(test, feature = "cuda"))]
+    pub(super) fn executor(&self) -> &E {
+        &self.executor
     }
 
     fn check(&self, rates: &[f32]) -> Result<(), engine::Error> {
@@ -239,6 +252,26 @@ impl<E: Executor, B: Backend> GradientEngine for CudaEngine<E, B> {
             grad.iter_mut().zip(text).for_each(|(rate, text)| *rate += text);
         }
         Ok(Gradient { prediction, mse: judged.mse, loss: judged.loss, grad })
+    }
+
+    fn breakdown(
+        &mut self,
+        batch: &Microbatch,
+        rates: &[f32],
+        options: &LossOptions,
+    ) -> Result<Option<Breakdown>, engine::Error> {
+        // So that all of it has run.
+        self.gradient(batch, rates, options)?;
+        let tokens = self.around.encode_text(&batch.prompts, rates)?.context.len();
+        let of_one = batch.timesteps.len() * self.config.context_dim;
+        let case = Case {
+            batch: batch.timesteps.len(),
+            height: batch.height,
+            width: batch.width,
+            tokens: tokens / of_one.max(1),
+        };
+        let wanted = Wanted { rates: true, conditions: self.around.touches_text(), checkpointing: self.checkpointing };
+        Ok(Some(self.time_parts(case, wanted)?))
     }
 
     fn free_memory(&mut self) {

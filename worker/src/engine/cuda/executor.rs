@@ -61,6 +61,13 @@ pub trait Executor: Send {
     /// [`Error::Device`].
     fn run(&mut self, prepared: &mut Self::Prepared, part: Part) -> Result<(), Error>;
 
+    /// Seconds that the device takes for these instructions alone, in their order. The program must have run; what its
+    /// buffers hold is lost.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    fn time(&mut self, prepared: &mut Self::Prepared, instructions: &[usize]) -> Result<f64, Error>;
+
     /// Reads a buffer once all before is done.
     ///
     /// # Errors

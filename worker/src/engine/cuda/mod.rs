@@ -14,6 +14,7 @@ mod error;
 pub mod executor;
 pub mod launch;
 mod networks;
+pub mod packed;
 pub mod parameters;
 pub mod plan;
 pub mod reference;

@@ -57,7 +57,7 @@ impl Networks {
             };
             let mut store = |what: &str, shape: Vec<usize>, form: Form, values: Vec<f32>| -> Result<_, Error> {
                 let name = format!("{}.{what}", touched.layer);
-                let parameter = Parameter { name, shape, form, element: Element::Narrow };
+                let parameter = Parameter { name, shape, form, element: Element::Narrow, packed: false };
                 let values = parameter.arrange(values);
                 let id = parameters.add(parameter);
                 executor.store(id, parameters.get(id), &values)?;

@@ -1,5 +1,6 @@
 //! The model's and the networks' parameters as the engine wants them in memory.
 
+use super::packed;
 use super::tape::Element;
 
 /// Which parameter: its place in the table.
@@ -26,12 +27,30 @@ pub struct Parameter {
     pub form: Form,
     /// In which type.
     pub element: Element,
+    /// Whether the device keeps it in eight bits ([`super::packed`]) and unpacks it wherever it is used.
+    pub packed: bool,
 }
 
 impl Parameter {
     /// Numbers in it.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Rows and columns of a weight as a matrix.
+    pub fn matrix(&self) -> [usize; 2] {
+        let rows = self.shape.first().copied().unwrap_or(1);
+        [rows, self.count() / rows.max(1)]
+    }
+
+    /// Bytes that it takes on a device whose narrow numbers have so many.
+    pub fn bytes(&self, narrow: usize) -> usize {
+        let [rows, columns] = self.matrix();
+        match self.element {
+            _ if self.packed => packed::bytes(rows, columns),
+            Element::Wide => 4 * self.count(),
+            Element::Narrow => narrow * self.count(),
+        }
     }
 
     /// The numbers, given in the stored order, in the device's.
@@ -87,6 +106,15 @@ impl Parameters {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Has all weights of matrices and filters packed, as far as their rows allow it.
+    pub fn pack(&mut self) {
+        for parameter in &mut self.0 {
+            let [_, columns] = parameter.matrix();
+            let weight = parameter.shape.len() > 1 && parameter.element == Element::Narrow;
+            parameter.packed = weight && columns.is_multiple_of(packed::STEP);
+        }
     }
 
     /// Forgets all from a place on.

@@ -5,7 +5,7 @@
 //! heuristics. q, k, v and o are strided as they lie: `[b, rows, heads 64]` seen as `[b, heads, rows, 64]`.
 
 use super::memory::Memory;
-use super::{Error, failed};
+use super::{Error, failed, reason};
 use crate::engine::cuda::plan::Heads;
 use cudarc::cudnn::{result, sys};
 use cudarc::driver::CudaStream;
@@ -26,6 +26,7 @@ struct Descriptor(sys::cudnnBackendDescriptor_t);
 struct Planned {
     plan: Descriptor,
     workspace: usize,
+    tried: bool,
     _parts: Vec<Descriptor>,
 }
 
@@ -40,7 +41,7 @@ pub(super) struct Attentions {
 unsafe impl Send for Attentions {}
 
 fn check(what: &str, status: sys::cudnnStatus_t) -> Result<(), Error> {
-    status.result().map_err(|error| failed(&format!("cuDNN's attention, {what}"), &error))
+    status.result().map_err(|error| failed(&format!("cuDNN's attention, {what}: {}", reason()), &error))
 }
 
 impl Descriptor {
@@ -111,11 +112,35 @@ impl Attentions {
         let planned = self.planned.entry(sizes).or_insert_with(|| match plan(handle, sizes) {
             Ok(planned) => Some(planned),
             Err(error) => {
-                tracing::info!("attention of {sizes:?} is computed by our own kernel: {error}");
+                if !sizes.causal {
+                    tracing::warn!("attention of {sizes:?} is computed by our own kernel, which is slower: {error}");
+                }
                 None
             }
         });
         planned.as_ref().map_or(0, |planned| planned.workspace)
+    }
+
+    /// Runs for the first time what was planned; what fails is left to our own kernel.
+    pub(super) fn attempt(&mut self, sizes: Heads, places: [u64; 5], workspace: &Memory) {
+        if !self.planned.get(&sizes).is_some_and(|planned| planned.as_ref().is_some_and(|planned| !planned.tried)) {
+            return;
+        }
+        let done = self.run(sizes, places, workspace);
+        if let Err(error) = &done {
+            tracing::warn!("attention of {sizes:?} is computed by our own kernel, which is slower: {error}");
+        }
+        let Some(slot) = self.planned.get_mut(&sizes) else { return };
+        match slot {
+            Some(planned) if done.is_ok() => planned.tried = true,
+            refused => *refused = None,
+        }
+    }
+
+    /// Sizes that were asked for and that the library does not do.
+    #[cfg(test)]
+    pub(super) fn refused(&self) -> Vec<Heads> {
+        self.planned.iter().filter(|(_, planned)| planned.is_none()).map(|(sizes, _)| *sizes).collect()
     }
 
     /// Runs it over the addresses of q, k, v, o and the sums; `false` where our own kernel must do it.
@@ -194,7 +219,7 @@ fn plan(handle: sys::cudnnHandle_t, sizes: Heads) -> Result<Planned, Error> {
         match execution(handle, &engine) {
             Ok((plan, workspace)) => {
                 parts.extend([operation, graph, heuristics, engine]);
-                return Ok(Planned { plan, workspace, _parts: parts });
+                return Ok(Planned { plan, workspace, tried: false, _parts: parts });
             }
             Err(error) => last = error,
         }

@@ -2,7 +2,7 @@
 //! the first deterministic one of its heuristics, the same in every run.
 
 use super::memory::Memory;
-use super::{Error, failed};
+use super::{Error, failed, reason};
 use crate::engine::cuda::launch::Conv;
 use crate::engine::cuda::plan::Geometry;
 use crate::engine::cuda::tape::Shape;
@@ -13,7 +13,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 /// Bytes of workspace that an algorithm may want.
-const MOST: usize = 1 << 30;
+pub(super) const MOST: usize = 256 << 20;
 
 const FORMAT: sys::cudnnTensorFormat_t = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
 const NARROW: sys::cudnnDataType_t = sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16;
@@ -32,6 +32,7 @@ struct Planned {
     convolution: sys::cudnnConvolutionDescriptor_t,
     algorithm: Algorithm,
     workspace: usize,
+    tried: bool,
 }
 
 /// The library, and what it has planned.
@@ -46,7 +47,7 @@ pub(super) struct Convolutions {
 unsafe impl Send for Convolutions {}
 
 fn wrong(error: CudnnError) -> Error {
-    failed("cuDNN", &error)
+    failed(&format!("cuDNN, {}", reason()), &error)
 }
 
 /// The library's version.
@@ -81,6 +82,29 @@ impl Convolutions {
         self.planned.get(&key).and_then(Option::as_ref).map_or(0, |planned| planned.workspace)
     }
 
+    /// Runs for the first time what was planned; what fails is left to our own kernel.
+    pub(super) fn attempt(&mut self, conv: &Conv, places: [u64; 3], workspace: &Memory) {
+        let key = (conv.geometry, conv.backward);
+        if !self.planned.get(&key).is_some_and(|planned| planned.as_ref().is_some_and(|planned| !planned.tried)) {
+            return;
+        }
+        let done = self.run(conv, places, workspace);
+        if let Err(error) = &done {
+            tracing::warn!("{:?} is computed by our own kernel, which is slow: {error}", conv.geometry);
+        }
+        let Some(slot) = self.planned.get_mut(&key) else { return };
+        match slot {
+            Some(planned) if done.is_ok() => planned.tried = true,
+            refused => *refused = None,
+        }
+    }
+
+    /// Convolutions that were asked for and that the library does not do; the second says whether of the gradient.
+    #[cfg(test)]
+    pub(super) fn refused(&self) -> Vec<(Geometry, bool)> {
+        self.planned.iter().filter(|(_, planned)| planned.is_none()).map(|(key, _)| *key).collect()
+    }
+
     /// Runs it over x (or the gradient of the result), the filter and the result (or the gradient of x); `false` where our
     /// own kernel must do it.
     pub(super) fn run(&self, conv: &Conv, [x, filter, out]: [u64; 3], workspace: &Memory) -> Result<bool, Error> {
@@ -88,7 +112,7 @@ impl Convolutions {
         let (one, zero) = (1.0f32, 0.0f32);
         let number = |number: &f32| std::ptr::from_ref(number).cast::<c_void>();
         let pointer = |address: u64| address as *mut c_void;
-        let Planned { input, output, filter: of_filter, convolution, algorithm, workspace: bytes } = planned;
+        let Planned { input, output, filter: of_filter, convolution, algorithm, workspace: bytes, .. } = planned;
         let room = pointer(workspace.at(0)?);
         // SAFETY: descriptors are valid, each address is that of a tensor of the described sizes, and the workspace has grown
         // to what the algorithm asked for.
@@ -154,8 +178,15 @@ impl Convolutions {
         }
         let forward =
             Algorithm::Forward(sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM);
-        let mut planned =
-            Planned { input: image, output: result_of, filter, convolution, algorithm: forward, workspace: 0 };
+        let mut planned = Planned {
+            input: image,
+            output: result_of,
+            filter,
+            convolution,
+            algorithm: forward,
+            workspace: 0,
+            tried: false,
+        };
         let chosen = if backward { self.choose_backward(&planned)? } else { self.choose_forward(&planned)? };
         let none = || Error::Device(format!("cuDNN has no deterministic algorithm for {geometry:?}"));
         (planned.algorithm, planned.workspace) = chosen.ok_or_else(none)?;
@@ -164,18 +195,18 @@ impl Convolutions {
 
     fn choose_forward(&self, planned: &Planned) -> Result<Option<(Algorithm, usize)>, Error> {
         let mut count = 0;
+        let Planned { input, output, filter, convolution, .. } = *planned;
         // SAFETY: descriptors are valid; a result is plain data, and `count` says how many have been written.
         #[allow(unsafe_code)]
         let found = unsafe {
             let mut found: [sys::cudnnConvolutionFwdAlgoPerf_t; 8] = std::mem::zeroed();
-            let Planned { input, output, filter, convolution, .. } = planned;
             let results = found.as_mut_ptr();
             result::get_convolution_forward_algorithm(
                 self.handle,
-                *input,
-                *filter,
-                *convolution,
-                *output,
+                input,
+                filter,
+                convolution,
+                output,
                 8,
                 &mut count,
                 results,
@@ -183,25 +214,48 @@ impl Convolutions {
             .map_err(wrong)?;
             found
         };
-        let offered = found.iter().take(count.max(0) as usize);
-        let mut fit = offered.filter(|one| one.status.result().is_ok() && fits(one.determinism, one.memory));
-        Ok(fit.next().map(|one| (Algorithm::Forward(one.algo), one.memory)))
+        for one in found.iter().take(count.max(0) as usize) {
+            if one.status.result().is_err() || !is_steady(one.determinism) {
+                continue;
+            }
+            // An algorithm's figures are for its own kind of arithmetic.
+            // SAFETY: descriptors are valid.
+            #[allow(unsafe_code)]
+            let bytes = unsafe {
+                result::set_convolution_math_type(convolution, one.mathType).and_then(|()| {
+                    let algorithm = one.algo;
+                    result::get_convolution_forward_workspace_size(
+                        self.handle,
+                        input,
+                        filter,
+                        convolution,
+                        output,
+                        algorithm,
+                    )
+                })
+            };
+            match bytes {
+                Ok(bytes) if bytes <= MOST => return Ok(Some((Algorithm::Forward(one.algo), bytes))),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     fn choose_backward(&self, planned: &Planned) -> Result<Option<(Algorithm, usize)>, Error> {
         let mut count = 0;
+        let Planned { input, output, filter, convolution, .. } = *planned;
         // SAFETY: as for the forward pass.
         #[allow(unsafe_code)]
         let found = unsafe {
             let mut found: [sys::cudnnConvolutionBwdDataAlgoPerf_t; 6] = std::mem::zeroed();
-            let Planned { input, output, filter, convolution, .. } = planned;
             let results = found.as_mut_ptr();
             result::get_convolution_backward_data_algorithm(
                 self.handle,
-                *filter,
-                *output,
-                *convolution,
-                *input,
+                filter,
+                output,
+                convolution,
+                input,
                 6,
                 &mut count,
                 results,
@@ -209,9 +263,31 @@ impl Convolutions {
             .map_err(wrong)?;
             found
         };
-        let offered = found.iter().take(count.max(0) as usize);
-        let mut fit = offered.filter(|one| one.status.result().is_ok() && fits(one.determinism, one.memory));
-        Ok(fit.next().map(|one| (Algorithm::Backward(one.algo), one.memory)))
+        for one in found.iter().take(count.max(0) as usize) {
+            if one.status.result().is_err() || !is_steady(one.determinism) {
+                continue;
+            }
+            // SAFETY: as for the forward pass.
+            #[allow(unsafe_code)]
+            let bytes = unsafe {
+                result::set_convolution_math_type(convolution, one.mathType).and_then(|()| {
+                    let algorithm = one.algo;
+                    result::get_convolution_backward_data_workspace_size(
+                        self.handle,
+                        filter,
+                        output,
+                        convolution,
+                        input,
+                        algorithm,
+                    )
+                })
+            };
+            match bytes {
+                Ok(bytes) if bytes <= MOST => return Ok(Some((Algorithm::Backward(one.algo), bytes))),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -231,8 +307,8 @@ impl Drop for Convolutions {
     }
 }
 
-fn fits(determinism: sys::cudnnDeterminism_t, memory: usize) -> bool {
-    determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC && memory <= MOST
+fn is_steady(determinism: sys::cudnnDeterminism_t) -> bool {
+    determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
 }
 
 fn size(n: usize) -> Result<i32, Error> {

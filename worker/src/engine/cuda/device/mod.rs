@@ -10,12 +10,14 @@ mod kernels;
 mod memory;
 mod products;
 mod programs;
+pub mod rate;
 
 #[cfg(test)]
 mod tests;
 
 use super::Error;
-use super::launch::{Address, Launch, Step};
+use super::launch::{Address, Launch, Packed, Step};
+use super::packed;
 use super::parameters::{Parameter, ParameterId};
 use super::tape::Element;
 use attention::Attentions;
@@ -37,6 +39,8 @@ pub struct Gpu {
     convolutions: Convolutions,
     attentions: Attentions,
     parameters: HashMap<ParameterId, Memory>,
+    /// Which of them are packed.
+    packed: Packed,
     arena: Memory,
     /// What one step's kernels pass to each other.
     scratch: Memory,
@@ -77,11 +81,20 @@ impl Gpu {
             convolutions,
             attentions,
             parameters: HashMap::new(),
+            packed: Packed::new(),
             arena,
             scratch,
             workspace,
             generation: 0,
         })
+    }
+
+    /// What the libraries were asked for and refused, in words.
+    #[cfg(test)]
+    pub(in crate::engine::cuda) fn refused(&self) -> Vec<String> {
+        let convolutions = self.convolutions.refused().into_iter().map(|refused| format!("{refused:?}"));
+        let attentions = self.attentions.refused().into_iter().filter(|sizes| !sizes.causal);
+        convolutions.chain(attentions.map(|sizes| format!("{sizes:?}"))).collect()
     }
 
     fn resolve(&self, address: Address) -> Result<u64, Error> {
@@ -143,7 +156,14 @@ impl Gpu {
             let (got, want) = (values.len(), parameter.count());
             return Err(Error::Sizes { what: parameter.name.clone(), got, want });
         }
-        let bytes = memory::encode(values, parameter.element);
+        let [rows, columns] = parameter.matrix();
+        let bytes = match parameter.packed {
+            true => packed::pack(values, rows),
+            false => memory::encode(values, parameter.element),
+        };
+        if parameter.packed {
+            self.packed.insert(id, [rows, columns]);
+        }
         let mut memory = Memory::new(&self.stream, bytes.len())?;
         memory.write(&self.stream, 0, &bytes)?;
         self.parameters.insert(id, memory);
@@ -187,9 +207,21 @@ fn driver(error: DriverError) -> Error {
     failed("the driver", &error)
 }
 
+/// What cuDNN says of its last failure on this thread, if anything.
+fn reason() -> String {
+    let mut text = [0u8; 512];
+    // SAFETY: it writes at most so many bytes, the last of them 0.
+    #[allow(unsafe_code)]
+    unsafe {
+        cudarc::cudnn::sys::cudnnGetLastErrorString(text.as_mut_ptr().cast(), text.len());
+    }
+    let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+    String::from_utf8_lossy(&text[..end]).into_owned()
+}
+
 /// What a failure of a library means.
 fn failed(who: &str, error: &dyn std::fmt::Debug) -> Error {
     let words = format!("{who}: {error:?}");
-    let full = ["OUT_OF_MEMORY", "ALLOC_FAILED"].iter().any(|sign| words.contains(sign));
+    let full = ["OUT_OF_MEMORY", "ALLOC_FAILED", "ALLOCATION_FAILED"].iter().any(|sign| words.contains(sign));
     if full { Error::OutOfMemory(words) } else { Error::Device(words) }
 }

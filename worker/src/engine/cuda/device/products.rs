@@ -99,7 +99,7 @@ impl Products {
     pub(super) fn new(stream: &Arc<CudaStream>, model: &str) -> Result<Self, Error> {
         stream.context().bind_to_thread().map_err(driver)?;
         let model: String = model.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let file = format!("products-{model}-{}.txt", version());
+        let file = format!("products-{model}-{}-f32.txt", version());
         let remembered = parse(&String::from_utf8_lossy(&cache::read(&file).unwrap_or_default()));
         Ok(Self { handle: lt::create_handle().map_err(wrong)?, planned: HashMap::new(), file, remembered })
     }
@@ -117,19 +117,36 @@ impl Products {
             return Ok(());
         }
         let mut planned = describe(&key, places.bias)?;
-        let known = self.remembered.get(&key.name()).map(|data| sys::cublasLtMatmulAlgo_t { data: *data });
-        planned.algorithm = known;
-        if known.is_none() {
-            let fastest = self.fastest(stream, &planned, &key, places, workspace)?;
-            planned.algorithm = Some(fastest);
-            self.remembered.insert(key.name(), fastest.data);
+        // Another process on the same kind of GPU may have chosen meanwhile: all are to compute alike.
+        if !self.remembered.contains_key(&key.name()) {
+            self.adopt();
         }
+        let known = self.remembered.get(&key.name()).map(|data| sys::cublasLtMatmulAlgo_t { data: *data });
+        // One of a damaged file does nothing, and is chosen anew.
+        let works = |algorithm: &sys::cublasLtMatmulAlgo_t| {
+            self.multiply(stream, &planned, algorithm, &key, places, workspace).is_ok()
+        };
+        let algorithm = match known.filter(works) {
+            Some(known) => known,
+            None => self.fastest(stream, &planned, &key, places, workspace)?,
+        };
+        planned.algorithm = Some(algorithm);
+        self.remembered.insert(key.name(), algorithm.data);
         self.planned.insert(key, planned);
         Ok(())
     }
 
-    /// Writes the chosen algorithms to disk.
-    pub(super) fn remember(&self) {
+    /// Takes what is on disk for shapes that are not known yet.
+    fn adopt(&mut self) {
+        let stored = parse(&String::from_utf8_lossy(&cache::read(&self.file).unwrap_or_default()));
+        for (name, words) in stored {
+            self.remembered.entry(name).or_insert(words);
+        }
+    }
+
+    /// Writes the chosen algorithms to disk, beside what others have written there.
+    pub(super) fn remember(&mut self) {
+        self.adopt();
         cache::write(&self.file, print(&self.remembered).as_bytes());
     }
 
@@ -239,6 +256,13 @@ impl Products {
                 std::ptr::from_ref(&bytes).cast(),
                 std::mem::size_of::<usize>(),
             );
+            let scheme = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK;
+            // Sums of parts of a sum stay in f32, in the workspace.
+            let wide = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
+            let set = set.and_then(|()| {
+                let (value, bytes) = (std::ptr::from_ref(&wide).cast(), std::mem::size_of::<u32>());
+                lt::set_matmul_pref_attribute(preference, scheme, value, bytes)
+            });
             let asked = set.and_then(|()| {
                 let Planned { operation, weight, x, out, .. } = planned;
                 let room = TRIED as i32;

@@ -10,14 +10,20 @@ use crate::engine::cuda::plan::{Buffer, Program};
 use cudarc::driver::CudaGraph;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use std::borrow::Borrow;
+use std::time::Instant;
 
 /// Memory that is left to everything else when an arena is planned.
 const SPARE: usize = 1 << 30;
+
+/// Launches of a graph that are timed, an odd number.
+const TIMED: usize = 3;
 
 /// A program made ready.
 pub struct Ready {
     program: Program,
     steps: Steps,
+    /// Bytes that the libraries work in.
+    workspace: usize,
     halves: [Half; 2],
 }
 
@@ -65,15 +71,14 @@ impl Ready {
 impl Gpu {
     /// Makes the shared buffers at least so large.
     fn reserve(&mut self, arena: usize, scratch: usize, workspace: usize) -> Result<(), Error> {
-        let mut moved = self.arena.grow(&self.stream, arena)?;
-        moved |= self.scratch.grow(&self.stream, scratch)?;
-        moved |= self.workspace.grow(&self.stream, workspace)?;
-        self.generation += u64::from(moved);
+        let wanted = [(&mut self.arena, arena), (&mut self.scratch, scratch), (&mut self.workspace, workspace)];
+        for (memory, bytes) in wanted {
+            let grown = memory.grow(&self.stream, bytes);
+            // What failed to grow has moved too.
+            self.generation += u64::from(!matches!(grown, Ok(false)));
+            grown?;
+        }
         Ok(())
-    }
-
-    fn enqueue_all(&self, ready: &Ready, part: Part) -> Result<(), Error> {
-        ready.steps(part).try_for_each(|step| self.enqueue(step))
     }
 
     /// Runs one instruction: for comparing it with another device's.
@@ -82,9 +87,29 @@ impl Gpu {
         ready.steps.by_instruction[at].iter().try_for_each(|step| self.enqueue(step))
     }
 
-    fn capture(&self, ready: &Ready, part: Part) -> Result<Graph, Error> {
+    /// Runs what cuDNN has planned but never done, so that what it then refuses is left to our own kernels. Overwrites
+    /// what the arena holds.
+    fn try_library(&mut self, steps: &Steps) -> Result<(), Error> {
+        for step in steps.by_instruction.iter().flatten() {
+            match step {
+                Step::Conv(conv) => {
+                    let places = [self.resolve(conv.x)?, self.resolve(conv.weight)?, self.resolve(conv.out)?];
+                    self.convolutions.attempt(conv, places, &self.workspace);
+                }
+                Step::Attention(attention) => {
+                    let [q, k, v, out, sums] = attention.places.map(|place| self.resolve(place));
+                    let places = [q?, k?, v?, out?, sums?];
+                    self.attentions.attempt(attention.sizes, places, &self.workspace);
+                }
+                Step::Launch(_) | Step::Product(_) => {}
+            }
+        }
+        self.stream.synchronize().map_err(driver)
+    }
+
+    fn capture<'a>(&self, mut steps: impl Iterator<Item = &'a Step>) -> Result<Graph, Error> {
         self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(driver)?;
-        let enqueued = self.enqueue_all(ready, part);
+        let enqueued = steps.try_for_each(|step| self.enqueue(step));
         // The capture ends whatever came of it, or the stream would be of no more use.
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(driver);
         enqueued?;
@@ -105,7 +130,7 @@ impl Executor for Gpu {
 
     fn room(&self) -> Option<usize> {
         let (free, _) = self.context.mem_get_info().ok()?;
-        Some((free + self.arena.len()).saturating_sub(SPARE))
+        Some((free + self.arena.len()).saturating_sub(SPARE + super::convolutions::MOST))
     }
 
     fn store(&mut self, id: ParameterId, parameter: &Parameter, values: &[f32]) -> Result<(), Error> {
@@ -114,11 +139,12 @@ impl Executor for Gpu {
 
     fn forget(&mut self, from: usize) {
         self.parameters.retain(|id, _| id.0 < from);
+        self.packed.retain(|id, _| id.0 < from);
     }
 
     fn prepare(&mut self, program: Program) -> Result<Ready, Error> {
         self.context.bind_to_thread().map_err(driver)?;
-        let steps = lower(&program)?;
+        let steps = lower(&program, &self.packed)?;
         let mut workspace = super::products::WORKSPACE;
         for step in steps.by_instruction.iter().flatten() {
             match step {
@@ -145,12 +171,13 @@ impl Executor for Gpu {
         if self.products.known() > known {
             self.products.remember();
         }
-        Ok(Ready { program, steps, halves: Default::default() })
+        self.try_library(&steps)?;
+        Ok(Ready { program, steps, workspace, halves: Default::default() })
     }
 
     fn begin(&mut self, ready: &mut Ready) -> Result<(), Error> {
         self.context.bind_to_thread().map_err(driver)?;
-        self.reserve(ready.program.arena.bytes, ready.steps.scratch, 0)
+        self.reserve(ready.program.arena.bytes, ready.steps.scratch, ready.workspace)
     }
 
     fn write(&mut self, ready: &mut Ready, buffer: Buffer, values: &[f32]) -> Result<(), Error> {
@@ -174,19 +201,40 @@ impl Executor for Gpu {
         }
         match &ready.halves[half] {
             Half::New => {
-                self.enqueue_all(ready, part)?;
+                ready.steps(part).try_for_each(|step| self.enqueue(step))?;
                 ready.halves[half] = Half::Ran;
                 return Ok(());
             }
             Half::Captured(_, generation) if *generation == self.generation => {}
             Half::Ran | Half::Captured(..) => {
-                ready.halves[half] = Half::Captured(self.capture(ready, part)?, self.generation);
+                ready.halves[half] = Half::Captured(self.capture(ready.steps(part))?, self.generation);
             }
         }
         match &ready.halves[half] {
             Half::Captured(graph, _) => graph.0.launch().map_err(driver),
             Half::New | Half::Ran => Err(Error::NoPlan),
         }
+    }
+
+    fn time(&mut self, ready: &mut Ready, instructions: &[usize]) -> Result<f64, Error> {
+        let mut steps = instructions.iter().filter_map(|at| ready.steps.by_instruction.get(*at)).flatten().peekable();
+        if steps.peek().is_none() {
+            return Ok(0.0);
+        }
+        let graph = self.capture(steps)?;
+        let mut times = Vec::with_capacity(TIMED);
+        // The first launch of a graph uploads it.
+        for launch in 0..=TIMED {
+            self.stream.synchronize().map_err(driver)?;
+            let begin = Instant::now();
+            graph.0.launch().map_err(driver)?;
+            self.stream.synchronize().map_err(driver)?;
+            if launch > 0 {
+                times.push(begin.elapsed().as_secs_f64());
+            }
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(times[TIMED / 2])
     }
 
     fn read(&mut self, ready: &mut Ready, buffer: Buffer) -> Result<Vec<f32>, Error> {

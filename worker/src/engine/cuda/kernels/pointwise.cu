@@ -131,3 +131,19 @@ extern "C" __global__ void add_few(Arguments a) {
     float y = widen(((const bf16 *)a.p[1])[i / a.n[2] * a.n[1] + i % a.n[1]]);
     ((bf16 *)a.p[2])[i] = narrow(widen(((const bf16 *)a.p[0])[i]) + y);
 }
+
+// out[rows, c] = e4m3 numbers times their row's scale, narrow; four a thread. p: packed out; n: rows c, c, where the
+// scales begin
+extern "C" __global__ void unpack(Arguments a) {
+    long i = thread_index() * 4;
+    if (i >= a.n[0]) return;
+    unsigned codes = *(const unsigned *)((const unsigned char *)a.p[0] + i), out[4];
+    float scale = ((const float *)((const unsigned char *)a.p[0] + a.n[2]))[i / a.n[1]];
+    for (int k = 0; k < 4; k++) {
+        unsigned code = codes >> (8 * k) & 255, size = code & 127;
+        // Below 8 there is no leading one: the mantissa counts in steps of 2^-9.
+        float x = size < 8 ? size * 0.001953125f : __uint_as_float((size << 20) + (120u << 23));
+        out[k] = narrow((code & 128 ? -x : x) * scale);
+    }
+    *(uint2 *)((bf16 *)a.p[1] + i) = make_uint2(out[0] | out[1] << 16, out[2] | out[3] << 16);
+}

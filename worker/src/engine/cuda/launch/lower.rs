@@ -2,9 +2,12 @@
 
 use super::{Address, Attention, Conv, Launch, Product, Step, Steps};
 use crate::engine::cuda::Error;
+use crate::engine::cuda::packed;
+use crate::engine::cuda::parameters::ParameterId;
 use crate::engine::cuda::plan::{Buffer, CHUNK, Geometry, Heads, Instruction, Program, chunks};
 use crate::engine::cuda::tape::{Element, Function, GROUPS, Norm, Shape};
 use Instruction as I;
+use std::collections::HashMap;
 
 /// Threads of a block of an elementwise kernel; each does eight numbers.
 const THREADS: usize = 256;
@@ -17,16 +20,20 @@ const HEAD: usize = 64;
 
 struct Lowering<'a> {
     program: &'a Program,
+    packed: &'a Packed,
     steps: Vec<Step>,
     scratch: usize,
 }
+
+/// Weights that are kept in eight bits: their rows and columns.
+pub type Packed = HashMap<ParameterId, [usize; 2]>;
 
 /// Lowers a program whose narrow numbers have two bytes.
 ///
 /// # Errors
 /// [`Error::NotRecorded`] for sizes that the kernels are not written for.
-pub fn lower(program: &Program) -> Result<Steps, Error> {
-    let mut lowering = Lowering { program, steps: Vec::new(), scratch: 0 };
+pub fn lower(program: &Program, packed: &Packed) -> Result<Steps, Error> {
+    let mut lowering = Lowering { program, packed, steps: Vec::new(), scratch: 0 };
     let mut by_instruction = Vec::with_capacity(program.instructions.len());
     for instruction in &program.instructions {
         lowering.instruction(instruction)?;
@@ -53,6 +60,18 @@ impl Lowering<'_> {
 
     fn optional(&self, buffer: Option<Buffer>) -> Result<Address, Error> {
         buffer.map_or(Ok(Address::Null), |buffer| self.at(buffer))
+    }
+
+    /// Where a weight lies for the operation that comes next: a packed one is unpacked for it.
+    fn weight(&mut self, weight: ParameterId) -> Result<Address, Error> {
+        let stored = Address::Parameter(weight);
+        let Some([rows, columns]) = self.packed.get(&weight).copied() else { return Ok(stored) };
+        let (count, unpacked) = (rows * columns, Address::Scratch(0));
+        self.scratch = self.scratch.max(2 * count);
+        let numbers = [count, columns, packed::scales_at(rows, columns)];
+        let grid = [count.div_ceil(packed::STEP * THREADS), 1, 1];
+        self.launch("unpack", grid, THREADS, vec![stored, unpacked], &numbers, Vec::new())?;
+        Ok(unpacked)
     }
 
     fn wide(&self, buffer: Buffer) -> usize {
@@ -92,7 +111,7 @@ impl Lowering<'_> {
             I::Product { x, weight, transposed, bias, addend, out, rows, inner, columns } => {
                 let product = Product {
                     x: self.at(*x)?,
-                    weight: Address::Parameter(*weight),
+                    weight: self.weight(*weight)?,
                     transposed: *transposed,
                     bias: bias.map(Address::Parameter),
                     addend: addend.map(|addend| self.at(addend)).transpose()?,
@@ -107,7 +126,8 @@ impl Lowering<'_> {
             }
             I::Conv { x, weight, bias, out, geometry } => {
                 let at = self.at(*out)?;
-                self.convolution([self.at(*x)?, Address::Parameter(*weight), at], geometry, false)?;
+                let weight = self.weight(*weight)?;
+                self.convolution([self.at(*x)?, weight, at], geometry, false)?;
                 let Some(bias) = bias else { return Ok(()) };
                 let (count, channels) = (geometry.output.count(), geometry.output.channels);
                 let pointers = vec![at, Address::Parameter(*bias), at];
@@ -118,7 +138,8 @@ impl Lowering<'_> {
                 self.launch(kernel, [count.div_ceil(threads), 1, 1], THREADS, pointers, &numbers, Vec::new())
             }
             I::ConvBackward { g, weight, out, geometry } => {
-                self.convolution([self.at(*g)?, Address::Parameter(*weight), self.at(*out)?], geometry, true)
+                let weight = self.weight(*weight)?;
+                self.convolution([self.at(*g)?, weight, self.at(*out)?], geometry, true)
             }
             I::GroupNorm { .. } | I::GroupNormBackward { .. } | I::LayerNorm { .. } | I::LayerNormBackward { .. } => {
                 self.normalise(instruction)

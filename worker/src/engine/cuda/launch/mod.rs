@@ -3,7 +3,7 @@
 
 mod lower;
 
-pub use lower::lower;
+pub use lower::{Packed, lower};
 
 use super::parameters::ParameterId;
 use super::plan::{Geometry, Heads};

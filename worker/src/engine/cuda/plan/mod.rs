@@ -2,6 +2,7 @@
 
 mod arena;
 mod backward;
+mod cost;
 mod forward;
 mod instruction;
 mod lifetimes;

@@ -12,11 +12,13 @@ mod run;
 
 use super::Error;
 use super::executor::{Executor, Part};
+use super::packed;
 use super::parameters::{Parameter, ParameterId};
 use super::plan::{Buffer, Program};
 use super::tape::Element;
 use half::bf16;
 use std::collections::HashMap;
+use std::time::Instant;
 
 /// The processor.
 #[derive(Debug, Default)]
@@ -99,7 +101,9 @@ impl Executor for Reference {
         }
         let round = self.rounded && parameter.element == Element::Narrow;
         let stored = |x: &f32| if round { bf16::from_f32(*x).to_f32() } else { *x };
-        self.parameters.insert(id, values.iter().map(stored).collect());
+        let [rows, columns] = parameter.matrix();
+        let unpacked = parameter.packed.then(|| packed::unpack(&packed::pack(values, rows), rows, columns));
+        self.parameters.insert(id, unpacked.as_deref().unwrap_or(values).iter().map(stored).collect());
         Ok(())
     }
 
@@ -131,6 +135,14 @@ impl Executor for Reference {
             self.poison(program, at)?;
         }
         Ok(())
+    }
+
+    fn time(&mut self, program: &mut Program, instructions: &[usize]) -> Result<f64, Error> {
+        let begin = Instant::now();
+        for at in instructions {
+            self.execute(program, program.instructions.get(*at).ok_or(Error::NoPlan)?)?;
+        }
+        Ok(begin.elapsed().as_secs_f64())
     }
 
     fn read(&mut self, program: &mut Program, buffer: Buffer) -> Result<Vec<f32>, Error> {

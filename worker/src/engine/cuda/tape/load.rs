@@ -33,7 +33,7 @@ pub struct Conv {
 
 impl TapeLoader {
     fn add(&mut self, name: String, shape: Vec<usize>, form: Form, element: Element) -> ParameterId {
-        self.parameters.add(Parameter { name, shape, form, element })
+        self.parameters.add(Parameter { name, shape, form, element, packed: false })
     }
 
     fn bias(&mut self, name: &str, width: usize) -> Bias {

@@ -13,7 +13,7 @@ use lora_rates_common::diffusion::LossOptions;
 /// The first GPU with its libraries.
 fn gpu() -> Option<Gpu> {
     let device = device::Device::Cuda(0);
-    match device::check(device).and_then(|()| device::check_engine(device, EngineKind::Cuda)) {
+    match device::check(device).and_then(|()| device::check_engine(device, EngineKind::Cuda, false)) {
         Ok(()) => Some(Gpu::open(0).unwrap()),
         Err(why) => {
             eprintln!("skipped: {why}");
@@ -64,7 +64,15 @@ fn the_gpu_gives_what_the_reference_gives_for_every_instruction() {
     let Some(gpu) = gpu() else { return };
     let wanted = Wanted { rates: true, conditions: true, checkpointing: false };
     let case = Case { batch: 2, height: 20, width: 12, tokens: 77 };
-    judge(&largest_errors(&mut OnGpu { gpu, ready: None }, case, wanted, |_| true));
+    judge(&largest_errors(&mut OnGpu { gpu, ready: None }, case, wanted, |_| true, false));
+}
+
+#[test]
+fn the_gpu_unpacks_weights_of_eight_bits_as_the_reference_does() {
+    let Some(gpu) = gpu() else { return };
+    let wanted = Wanted { rates: true, conditions: true, checkpointing: false };
+    let case = Case { batch: 1, height: 8, width: 8, tokens: 77 };
+    judge(&largest_errors(&mut OnGpu { gpu, ready: None }, case, wanted, |_| true, true));
 }
 
 #[test]
@@ -73,14 +81,22 @@ fn the_gpu_has_the_gradient_of_the_reference_and_the_same_bits_every_time() {
     let batch = microbatch(2, (16, 16), TokenLength::T75);
     let networks = golden_networks(&["L1_attention", "L2_unet_te", "L3_locon"]);
     let around = || Around::load(golden(), Default::default(), "CPU".into(), options(), Tuning::CPU).unwrap();
-    let mut on_gpu = CudaEngine::<Gpu, Flex>::load(first, around(), false).unwrap();
+    let mut on_gpu = CudaEngine::<Gpu, Flex>::load(first, around(), options()).unwrap();
     on_gpu.attach(&networks).unwrap();
     let rates = rates(networks.len());
-    let mut gradient = || on_gpu.gradient(&batch, &rates, &LossOptions::default()).unwrap();
     // The first run is no graph, the second captures it, the third replays it.
-    let [run, captured, replayed] = [gradient(), gradient(), gradient()];
+    let [run, captured, replayed] = [0; 3].map(|_| on_gpu.gradient(&batch, &rates, &LossOptions::default()).unwrap());
     assert_eq!((&run.prediction, &run.grad), (&captured.prediction, &captured.grad));
     assert_eq!((&run.prediction, &run.grad), (&replayed.prediction, &replayed.grad));
+    // A larger program moves the arena, and the first comes back to the same bits.
+    let larger = microbatch(3, (32, 24), TokenLength::T75);
+    on_gpu.gradient(&larger, &rates, &LossOptions::default()).unwrap();
+    let back = on_gpu.gradient(&batch, &rates, &LossOptions::default()).unwrap();
+    assert_eq!((&run.prediction, &run.grad), (&back.prediction, &back.grad));
+    let parts = on_gpu.breakdown(&batch, &rates, &LossOptions::default()).unwrap().unwrap();
+    eprintln!("{parts:?}");
+    eprintln!("refused by the libraries: {:#?}", on_gpu.executor().refused());
+    assert!(on_gpu.executor().refused().iter().all(|refused| !refused.contains("Heads")), "attention is not cuDNN's");
     let mut exact = taped(golden(), Reference::exact(), false);
     exact.attach(&networks).unwrap();
     let want = exact.gradient(&batch, &rates, &LossOptions::default()).unwrap();
@@ -91,7 +107,12 @@ fn the_gpu_has_the_gradient_of_the_reference_and_the_same_bits_every_time() {
         eprintln!("network {network}: cosine {cosine}, error {error:.1e}");
         assert!(cosine > 0.99 && error < 0.15, "network {network}: cosine {cosine}, error {error:.1e}");
     }
-    let mut again = CudaEngine::<Gpu, Flex>::load(gpu().unwrap(), around(), true).unwrap();
+    let mut again = CudaEngine::<Gpu, Flex>::load(
+        gpu().unwrap(),
+        around(),
+        EngineOptions { gradient_checkpointing: true, ..options() },
+    )
+    .unwrap();
     again.attach(&networks).unwrap();
     let computed = again.gradient(&batch, &rates, &LossOptions::default()).unwrap();
     assert_eq!(computed.grad, run.grad, "activation checkpointing changes no bit");

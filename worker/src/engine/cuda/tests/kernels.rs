@@ -28,9 +28,18 @@ pub(super) trait Subject {
 pub(super) type Errors = BTreeMap<String, [f64; 2]>;
 
 /// Runs a plan on both, instruction by instruction, each time from the subject's numbers.
-pub(super) fn largest_errors(subject: &mut dyn Subject, case: Case, wanted: Wanted, rated: fn(&str) -> bool) -> Errors {
+pub(super) fn largest_errors(
+    subject: &mut dyn Subject,
+    case: Case,
+    wanted: Wanted,
+    rated: fn(&str) -> bool,
+    packed: bool,
+) -> Errors {
     let config = SdxlConfig::tiny();
-    let Planned { program, parameters, .. } = plan(&config, case, wanted, 12, 2, rated);
+    let Planned { program, mut parameters, .. } = plan(&config, case, wanted, 12, 2, rated);
+    if packed {
+        parameters.pack();
+    }
     let Planned { program: wide, .. } = plan(&config, case, wanted, 12, 4, rated);
     assert_eq!(program.instructions, wide.instructions, "the width of numbers changes places alone");
     let mut reference = Reference::rounded();
@@ -114,5 +123,13 @@ fn kernels_give_what_the_reference_gives_for_every_instruction() {
     let Some(mut simulator) = Simulator::start() else { return };
     let wanted = Wanted { rates: true, conditions: true, checkpointing: false };
     let case = Case { batch: 2, height: 12, width: 8, tokens: 77 };
-    judge(&largest_errors(&mut simulator, case, wanted, |_| true));
+    judge(&largest_errors(&mut simulator, case, wanted, |_| true, false));
+}
+
+#[test]
+fn kernels_unpack_weights_of_eight_bits_as_the_reference_does() {
+    let Some(mut simulator) = Simulator::start() else { return };
+    let wanted = Wanted { rates: true, conditions: true, checkpointing: false };
+    let case = Case { batch: 1, height: 8, width: 8, tokens: 77 };
+    judge(&largest_errors(&mut simulator, case, wanted, |_| true, true));
 }

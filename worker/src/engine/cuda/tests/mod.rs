@@ -1,6 +1,7 @@
 //! The engine on the reference device against engine burn.
 
 mod books;
+mod costs;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod kernels;
@@ -20,7 +21,6 @@ use lora_rates_common::checkpoint::Checkpoint;
 use lora_rates_common::network::{Network, Unmatched, open_all};
 use lora_rates_common::noise::{self, Key};
 use lora_rates_common::sdxl::config::SdxlConfig;
-use lora_rates_common::spec::Precision;
 use lora_rates_common::tokenizer::{TokenLength, Tokenizers};
 use lora_rates_test_support::{fixture, tiny_single};
 use tempfile::TempDir;
@@ -28,7 +28,7 @@ use tempfile::TempDir;
 type Engine = CudaEngine<Reference, Flex>;
 
 fn options() -> EngineOptions {
-    EngineOptions { engine: EngineKind::Cuda, precision: Precision::F32, gradient_checkpointing: false }
+    EngineOptions { engine: EngineKind::Cuda, ..Default::default() }
 }
 
 fn golden() -> Source {
@@ -44,8 +44,12 @@ fn burn(source: Source) -> BurnEngine<Flex> {
 }
 
 fn taped(source: Source, device: Reference, checkpointing: bool) -> Engine {
-    let around = Around::load(source, Default::default(), "CPU".into(), options(), Tuning::CPU).unwrap();
-    CudaEngine::load(device, around, checkpointing).unwrap()
+    taped_as(source, device, EngineOptions { gradient_checkpointing: checkpointing, ..options() })
+}
+
+fn taped_as(source: Source, device: Reference, options: EngineOptions) -> Engine {
+    let around = Around::load(source, Default::default(), "CPU".into(), options, Tuning::CPU).unwrap();
+    CudaEngine::load(device, around, options).unwrap()
 }
 
 /// Networks of the golden set.

@@ -36,7 +36,7 @@ pub(super) fn plan(
             LayerKind::Conv { inputs, outputs, kernel, .. } => (inputs * kernel * kernel, outputs),
         };
         let mut add = |name: String, shape: Vec<usize>| {
-            parameters.add(Parameter { name, shape, form: Form::Plain, element: Element::Narrow })
+            parameters.add(Parameter { name, shape, form: Form::Plain, element: Element::Narrow, packed: false })
         };
         let down = add(format!("{}.down", layer.name), vec![rank, inputs]);
         let up = add(format!("{}.up", layer.name), vec![outputs, rank]);

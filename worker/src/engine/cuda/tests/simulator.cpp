@@ -15,7 +15,9 @@ static Index threadIdx, blockIdx, blockDim, gridDim;
 
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
 static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 #define __device__ static
@@ -89,7 +91,7 @@ static void mma(float d[4], const unsigned a[4], unsigned b0, unsigned b1) {
 typedef void (*Kernel)(Arguments);
 static const std::map<std::string, Kernel> KERNELS = {
 #define K(name) {#name, name}
-    K(add), K(cast), K(pointwise), K(pointwise_backward), K(geglu), K(geglu_backward), K(add_to_pixels), K(add_few),
+    K(add), K(cast), K(unpack), K(pointwise), K(pointwise_backward), K(geglu), K(geglu_backward), K(add_to_pixels), K(add_few),
     K(sum_pixels), K(concat), K(slice), K(upsample), K(upsample_backward), K(scale_columns), K(rate_gradient),
     K(rate_gradient_sum), K(layer_norm), K(layer_norm_backward), K(group_sums), K(group_totals), K(group_norm),
     K(group_norm_backward), K(convolution), K(convolution_backward), K(attention), K(attention_along), K(attention_by_keys), K(attention_by_queries),

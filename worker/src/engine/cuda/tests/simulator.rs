@@ -3,6 +3,7 @@
 
 use super::kernels::Subject;
 use crate::engine::cuda::launch::{Address, Arguments, KERNELS, Launch, Product, Step, Steps, lower};
+use crate::engine::cuda::packed;
 use crate::engine::cuda::parameters::{Parameter, Parameters};
 use crate::engine::cuda::plan::{Buffer, Program};
 use crate::engine::cuda::tape::Element;
@@ -48,7 +49,7 @@ impl Simulator {
         let mut end = 0;
         for (_, parameter) in parameters.iter() {
             self.offsets.push(end);
-            end += (parameter.count() as u64 * width(parameter.element)).next_multiple_of(256);
+            end += (parameter.bytes(2) as u64).next_multiple_of(256);
         }
         for (space, bytes) in [(0, program.arena.bytes as u64), (1, end), (2, steps.scratch as u64)] {
             self.send(&[0u32.to_le_bytes().to_vec(), u32::to_le_bytes(space).to_vec(), bytes.to_le_bytes().to_vec()]);
@@ -57,7 +58,9 @@ impl Simulator {
 
     pub(super) fn store(&mut self, place: usize, parameter: &Parameter, values: &[f32]) {
         let offset = self.offsets[place];
-        self.put(1, offset, encode(values, parameter.element));
+        let [rows, _] = parameter.matrix();
+        let packed = parameter.packed.then(|| packed::pack(values, rows));
+        self.put(1, offset, packed.unwrap_or_else(|| encode(values, parameter.element)));
     }
 
     pub(super) fn write(&mut self, program: &Program, buffer: Buffer, values: &[f32]) {
@@ -131,7 +134,9 @@ impl Simulator {
 
 impl Subject for Simulator {
     fn prepare(&mut self, program: &Program, parameters: &Parameters, values: &[Vec<f32>]) {
-        Self::prepare(self, program, &lower(program).unwrap(), parameters);
+        let packed = parameters.iter().filter(|(_, parameter)| parameter.packed);
+        let packed = packed.map(|(id, parameter)| (id, parameter.matrix())).collect();
+        Self::prepare(self, program, &lower(program, &packed).unwrap(), parameters);
         parameters.iter().for_each(|(id, parameter)| self.store(id.0, parameter, &values[id.0]));
     }
 

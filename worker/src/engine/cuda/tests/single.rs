@@ -3,7 +3,7 @@
 use super::error;
 use super::simulator::Simulator;
 use crate::engine::cuda::executor::Executor;
-use crate::engine::cuda::launch::lower;
+use crate::engine::cuda::launch::{Packed, lower};
 use crate::engine::cuda::parameters::{Form, Parameter, Parameters};
 use crate::engine::cuda::plan::{Buffer, BufferInfo, CHUNK, Heads, Instruction, Interval, Program, chunks, place};
 use crate::engine::cuda::reference::Reference;
@@ -50,7 +50,7 @@ impl Trial {
     #[track_caller]
     fn compare(&self, what: &str, simulator: &mut Simulator, bounds: [f64; 2]) {
         let (narrow, wide) = (self.program(2), self.program(4));
-        let steps = lower(&narrow).unwrap();
+        let steps = lower(&narrow, &Packed::new()).unwrap();
         let mut reference = Reference::rounded();
         simulator.prepare(&narrow, &steps, &self.parameters);
         for (id, parameter) in self.parameters.iter() {
@@ -79,7 +79,13 @@ impl Trial {
 
 fn norm(parameters: &mut Parameters, channels: usize) -> Norm {
     let mut add = |name: &str| {
-        parameters.add(Parameter { name: name.into(), shape: vec![channels], form: Form::Plain, element: Wide })
+        parameters.add(Parameter {
+            name: name.into(),
+            shape: vec![channels],
+            form: Form::Plain,
+            element: Wide,
+            packed: false,
+        })
     };
     Norm { scale: add("scale"), shift: add("shift") }
 }
