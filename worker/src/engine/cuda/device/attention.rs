@@ -123,7 +123,7 @@ impl Attentions {
 
     /// Runs for the first time what was planned; what fails is left to our own kernel.
     pub(super) fn attempt(&mut self, sizes: Heads, places: [u64; 5], workspace: &Memory) {
-        if !self.planned.get(&sizes).is_some_and(|planned| planned.as_ref().is_some_and(|planned| !planned.tried)) {
+        if self.planned.get(&sizes).and_then(Option::as_ref).is_none_or(|planned| planned.tried) {
             return;
         }
         let done = self.run(sizes, places, workspace);

@@ -85,7 +85,7 @@ impl Convolutions {
     /// Runs for the first time what was planned; what fails is left to our own kernel.
     pub(super) fn attempt(&mut self, conv: &Conv, places: [u64; 3], workspace: &Memory) {
         let key = (conv.geometry, conv.backward);
-        if !self.planned.get(&key).is_some_and(|planned| planned.as_ref().is_some_and(|planned| !planned.tried)) {
+        if self.planned.get(&key).and_then(Option::as_ref).is_none_or(|planned| planned.tried) {
             return;
         }
         let done = self.run(conv, places, workspace);
