@@ -7,7 +7,7 @@ use lora_rates_common::spec::Precision;
 use lora_rates_common::tokenizer::Tokens;
 use lora_rates_test_support::{TensorFile, fixture, tiny_single};
 use lora_rates_worker::engine::burn::{BurnEngine, Tuning};
-use lora_rates_worker::engine::{EngineKind, EngineOptions, GradientEngine};
+use lora_rates_worker::engine::{EngineKind, EngineOptions, GradientEngine, Microbatch};
 use lora_rates_worker::source::Source;
 use serde_json::Value;
 use std::path::Path;
@@ -66,6 +66,21 @@ impl Numbers {
             ids.as_chunks::<77>().0.chunks(rows).map(<[_]>::to_vec).collect()
         };
         split(clip_l).into_iter().zip(split(clip_g)).map(|(clip_l, clip_g)| Tokens { clip_l, clip_g }).collect()
+    }
+}
+
+/// The batch of the step's golden file.
+pub fn batch(numbers: &Numbers, weights: Option<&[f64]>) -> Microbatch {
+    let shape = numbers.shape("batch/latents");
+    Microbatch {
+        height: shape[2],
+        width: shape[3],
+        latents: numbers.singles("batch/latents"),
+        noise: numbers.singles("batch/noise"),
+        timesteps: numbers.timesteps("batch/timesteps"),
+        prompts: numbers.prompts("batch/ids_clip_l", "batch/ids_clip_g"),
+        time_ids: numbers.time_ids("batch/time_ids"),
+        loss_weights: weights.map_or_else(|| vec![1.0; shape[0]], <[f64]>::to_vec),
     }
 }
 

@@ -3,26 +3,11 @@
 use burn::backend::Flex;
 use lora_rates_common::diffusion::LossOptions;
 use lora_rates_tests::golden::{
-    Numbers, bf16_engine, close, cosine, engine_with, json, list, networks, unfolded_engine,
+    Numbers, batch, bf16_engine, close, cosine, engine_with, json, list, networks, unfolded_engine,
 };
 use lora_rates_worker::engine::burn::{BurnEngine, Tuning};
-use lora_rates_worker::engine::{Gradient, GradientEngine, Microbatch};
+use lora_rates_worker::engine::{Gradient, GradientEngine};
 use serde_json::Value;
-
-/// The batch of the step's golden file.
-fn batch(numbers: &Numbers, weights: Option<&[f64]>) -> Microbatch {
-    let shape = numbers.shape("batch/latents");
-    Microbatch {
-        height: shape[2],
-        width: shape[3],
-        latents: numbers.singles("batch/latents"),
-        noise: numbers.singles("batch/noise"),
-        timesteps: numbers.timesteps("batch/timesteps"),
-        prompts: numbers.prompts("batch/ids_clip_l", "batch/ids_clip_g"),
-        time_ids: numbers.time_ids("batch/time_ids"),
-        loss_weights: weights.map_or_else(|| vec![1.0; shape[0]], <[f64]>::to_vec),
-    }
-}
 
 fn options(variant: &Value) -> LossOptions {
     let flag = |name: &str| variant[name].as_bool().expect("a flag");

@@ -2,8 +2,8 @@
 #![cfg(target_os = "linux")]
 
 use lora_rates_common::diffusion::LossOptions;
-use lora_rates_tests::golden::{Numbers, engine_with, json};
-use lora_rates_worker::engine::{GradientEngine, Microbatch};
+use lora_rates_tests::golden::{Numbers, batch, engine_with, json};
+use lora_rates_worker::engine::GradientEngine;
 
 /// Megabytes of this process in memory.
 fn resident() -> f64 {
@@ -26,23 +26,12 @@ fn neither_predictions_nor_gradients_leave_anything_behind() {
     let case = &step["cases"][0];
     let files: Vec<&str> = case["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
     let rates: Vec<f32> = case["rates"].as_array().unwrap().iter().map(|rate| rate.as_f64().unwrap() as f32).collect();
-    let numbers = Numbers::open("step/step.safetensors");
-    let shape = numbers.shape("batch/latents");
-    let batch = Microbatch {
-        height: shape[2],
-        width: shape[3],
-        latents: numbers.singles("batch/latents"),
-        noise: numbers.singles("batch/noise"),
-        timesteps: numbers.timesteps("batch/timesteps"),
-        prompts: numbers.prompts("batch/ids_clip_l", "batch/ids_clip_g"),
-        time_ids: numbers.time_ids("batch/time_ids"),
-        loss_weights: vec![1.0; shape[0]],
-    };
+    let one = batch(&Numbers::open("step/step.safetensors"), None).part(0..1);
     let mut engine = engine_with(&files, false);
     let options = LossOptions::default();
     // burn's notes of a prediction's operations, never swept out, would be 70 MB here.
-    let predicting = growth(|| drop(engine.losses(&batch.part(0..1), &rates, &options).unwrap()));
-    let training = growth(|| drop(engine.gradient(&batch.part(0..1), &rates, &options).unwrap()));
+    let predicting = growth(|| drop(engine.losses(&one, &rates, &options).unwrap()));
+    let training = growth(|| drop(engine.gradient(&one, &rates, &options).unwrap()));
     eprintln!("100 predictions: {predicting:.1} MB, 100 gradients: {training:.1} MB");
     assert!(predicting < 15.0 && training < 15.0, "{predicting} MB by predictions, {training} MB by gradients");
 }
