@@ -84,6 +84,11 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
         Err(engine::Error::Request(format!("{} rates were given, the networks have {want}", rates.len())))
     }
 
+    /// What the program of a gradient is to find.
+    fn wanted(&self) -> Wanted {
+        Wanted { rates: true, conditions: self.around.touches_text(), checkpointing: self.checkpointing }
+    }
+
     fn inputs(&self, shown: &Shown<'_>, text: &EncodedText) -> Inputs {
         let batch = shown.timesteps.len();
         let shape = [batch, self.config.in_channels, shown.height, shown.width];
@@ -239,7 +244,7 @@ impl<E: Executor, B: Backend> GradientEngine for CudaEngine<E, B> {
         let held = self.around.hold_text(&batch.prompts, rates)?;
         let inputs = self.inputs(&batch.shown(&noisy), &held.encoded);
         let pooled = held.encoded.pooled.len() / batch.timesteps.len().max(1);
-        let wanted = Wanted { rates: true, conditions: self.around.touches_text(), checkpointing: self.checkpointing };
+        let wanted = self.wanted();
         let prediction = self.forward(&inputs, wanted, rates)?;
         let judged = judge(batch, options, &prediction)?;
         let found = self.backward(inputs.case, wanted, &judged.grad)?;
@@ -270,7 +275,7 @@ impl<E: Executor, B: Backend> GradientEngine for CudaEngine<E, B> {
             width: batch.width,
             tokens: tokens / of_one.max(1),
         };
-        let wanted = Wanted { rates: true, conditions: self.around.touches_text(), checkpointing: self.checkpointing };
+        let wanted = self.wanted();
         Ok(Some(self.time_parts(case, wanted)?))
     }
 
