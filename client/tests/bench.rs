@@ -20,6 +20,8 @@ fn it_prints_figures_for_programs() {
     let share = number("operations") / number("step_seconds") / number("matmul_rate");
     assert!((number("share") / share - 1.0).abs() < 1e-9);
     assert!(number("copy_rate") > 1e8 && number("peak_bytes") > 1e6 && number("loss") > 0.0);
+    assert_eq!((report["gradient"].as_array().map(Vec::len), &report["repeatable"]), (Some(40), &true.into()));
+    assert_eq!(report["mixed_precision"], "no");
     // Engine burn can't tell its parts.
     assert_eq!(report["device_seconds"], Value::Null);
 }

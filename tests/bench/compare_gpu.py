@@ -2,12 +2,15 @@
 
     compare_gpu.py report FOLDER     prints the table; exit status 1 if a configuration failed other than for memory
     compare_gpu.py line FILE         prints one output of `lora-rates bench` as a line
+    compare_gpu.py gradients A B     compares the gradients of two such outputs, B the truth; exit status 1 if a network's
+                                     cosine is under 0.999 or its relative error over 2e-2
 
 FOLDER holds ours/ENGINE-bBATCH-nNETWORKS.json (what the program printed), the same with .log (what it said on standard
 error) and rival.json (what pytorch_search.py --json wrote).
 """
 
 import json
+import math
 import pathlib
 import re
 import sys
@@ -138,5 +141,21 @@ def line(path):
     return True
 
 
+def gradients(one, truth):
+    found = [read_bench(pathlib.Path(path).read_text())[0] for path in (one, truth)]
+    names = [f"{row['engine']}, {row['mixed_precision']}" for row in found]
+    within = True
+    for network in range(found[1]["networks"]):
+        mine, true = (row["gradient"][20 * network:20 * (network + 1)] for row in found)
+        size = math.hypot(*true)
+        error = math.dist(mine, true) / size
+        cosine = sum(map(lambda a, b: a * b, mine, true)) / size / math.hypot(*mine)
+        within &= cosine >= 0.999 and error <= 2e-2
+        print(f"network {network}: cosine {cosine:.6f}, relative error {error:.2e} ({names[0]} against {names[1]})")
+    print(f"loss {found[0]['loss']:.8f} against {found[1]['loss']:.8f}; "
+          f"the same bits in every step: {found[0]['repeatable']}")
+    return within
+
+
 if __name__ == "__main__":
-    sys.exit(not {"report": report, "line": line}[sys.argv[1]](*sys.argv[2:]))
+    sys.exit(not {"report": report, "line": line, "gradients": gradients}[sys.argv[1]](*sys.argv[2:]))

@@ -118,7 +118,7 @@ fn table(report: &Report) -> String {
                 gigabytes[0], gigabytes[1], gigabytes[2]
             ),
         ),
-        ("loss", format!("{:.6}", report.loss)),
+        ("loss", format!("{:.6}{}", report.loss, if report.repeatable { "" } else { "; NOT the same in every step" })),
     ];
     lines.map(|(name, value)| format!("{name:<15}{value}\n")).concat() + &parts(report)
 }
@@ -161,6 +161,7 @@ fn json(options: &Options, report: &Report) -> String {
         "rank": options.rank,
         "resolution": options.resolution,
         "batch_size": options.batch,
+        "mixed_precision": options.precision,
         "gradient_checkpointing": options.gradient_checkpointing,
         "fp8_base": options.fp8_base,
         "load_seconds": report.load,
@@ -173,6 +174,8 @@ fn json(options: &Options, report: &Report) -> String {
         "share": report.share,
         "peak_bytes": report.memory[2],
         "loss": report.loss,
+        "gradient": report.gradient,
+        "repeatable": report.repeatable,
         "device_seconds": report.breakdown.as_ref().map(|breakdown| breakdown.device),
         "parts": report.breakdown.iter().flat_map(|breakdown| &breakdown.parts).map(part).collect::<Vec<_>>(),
     });

@@ -7,7 +7,7 @@ mod rate;
 use crate::device::{self, Device};
 use crate::engine::breakdown::Breakdown;
 use crate::engine::count::Count;
-use crate::engine::{self, EngineKind, EngineOptions, GradientEngine, Microbatch};
+use crate::engine::{self, EngineKind, EngineOptions, Gradient, GradientEngine, Microbatch};
 use crate::source::Source;
 use lora_rates_common::diffusion::LossOptions;
 use lora_rates_common::network::{self, Unmatched, open_all};
@@ -98,8 +98,12 @@ pub struct Report {
     pub share: f64,
     /// Bytes of memory: after loading the model, with the networks attached, and the highest during the steps.
     pub memory: [u64; 3],
-    /// Loss of the last step: the same in every run on one device.
+    /// Loss of the first step: the same in every run on one device.
     pub loss: f64,
+    /// Gradient of the first step by the rates, `[20 N]`, to compare engines by.
+    pub gradient: Vec<f64>,
+    /// Whether loss and gradient of every other step were equal to the bit.
+    pub repeatable: bool,
 }
 
 /// Measures.
@@ -124,14 +128,19 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&str)) -> Result<Report, Erro
     let load = begin.elapsed().as_secs_f64();
     let batch = microbatch(options)?;
     let rates = vec![0.5; options.networks * BLOCKS];
-    let mut loss = 0.0;
-    let mut step = |engine: &mut dyn GradientEngine| -> Result<f64, Error> {
+    let step = |engine: &mut dyn GradientEngine| -> Result<(f64, Gradient), Error> {
         let begin = Instant::now();
-        loss = engine.gradient(&batch, &rates, &LossOptions::default())?.loss;
-        Ok(begin.elapsed().as_secs_f64())
+        let gradient = engine.gradient(&batch, &rates, &LossOptions::default())?;
+        Ok((begin.elapsed().as_secs_f64(), gradient))
     };
     told("first step: kernels are compiled and tuned");
-    let first_step = step(engine.as_mut())?;
+    let (first_step, first) = step(engine.as_mut())?;
+    let mut repeatable = true;
+    let mut step = |engine: &mut dyn GradientEngine| -> Result<f64, Error> {
+        let (seconds, gradient) = step(engine)?;
+        repeatable &= gradient.loss == first.loss && gradient.grad == first.grad;
+        Ok(seconds)
+    };
     step(engine.as_mut())?;
     told("timed steps");
     let mut times = (0..options.steps).map(|_| step(engine.as_mut())).collect::<Result<Vec<_>, _>>()?;
@@ -159,7 +168,9 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&str)) -> Result<Report, Erro
         breakdown,
         share: operations.total() / median / matmul_rate,
         memory: [model, attached, peak],
-        loss,
+        loss: first.loss,
+        gradient: first.grad,
+        repeatable,
     })
 }
 

@@ -4,9 +4,10 @@ mod profile;
 
 use super::Error;
 use super::executor::{Executor, Part};
-use super::networks::{Networks, singles};
+use super::networks::Networks;
 use super::parameters::{Parameters, channels_first, channels_last};
 use super::plan::{Buffer, Program, Stretch, Wanted};
+use super::read::read_all;
 use super::tape::{Case, RecordedUnet, Recorder};
 use crate::engine::breakdown::Breakdown;
 use crate::engine::burn::Around;
@@ -14,7 +15,6 @@ use crate::engine::loss::{judge, noisy};
 use crate::engine::{self, EncodedText, EngineOptions, Gradient, GradientEngine, Microbatch, Moments, Shown};
 use crate::sdxl::embedding::sinusoids;
 use crate::sdxl::unet::Unet;
-use burn::tensor::DType;
 use burn::tensor::backend::Backend;
 use lora_rates_common::block::BLOCKS;
 use lora_rates_common::diffusion::LossOptions;
@@ -61,10 +61,7 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
         if options.fp8_base {
             parameters.pack();
         }
-        for (id, parameter) in parameters.iter() {
-            let values = singles(around.source().read(&parameter.name, &parameter.shape, DType::F32)?)?;
-            executor.store(id, parameter, &parameter.arrange(values))?;
-        }
+        read_all(around.source(), &parameters, |id, parameter, values| Ok(executor.store(id, parameter, &values)?))?;
         let (own, networks) = (parameters.len(), Networks::default());
         let (programs, checkpointing) = (HashMap::new(), options.gradient_checkpointing);
         Ok(Self { executor, around, config, unet, parameters, own, networks, checkpointing, programs })

@@ -17,6 +17,7 @@ mod networks;
 pub mod packed;
 pub mod parameters;
 pub mod plan;
+mod read;
 pub mod reference;
 pub mod tape;
 

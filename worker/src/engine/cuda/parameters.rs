@@ -66,20 +66,24 @@ impl Parameter {
 
 /// `[a, channels, height, width]` as `[a, height, width, channels]`: of a filter, or of a batch of images.
 pub fn channels_last(values: &[f32], [a, channels, height, width]: [usize; 4]) -> Vec<f32> {
-    let places = height * width;
-    let of_a = |i: usize| {
-        (0..places).flat_map(move |place| (0..channels).map(move |c| values[(i * channels + c) * places + place]))
-    };
-    (0..a).flat_map(of_a).collect()
+    swap(values, [a, channels, height * width])
 }
 
 /// `[a, height, width, channels]` as `[a, channels, height, width]`.
 pub fn channels_first(values: &[f32], [a, channels, height, width]: [usize; 4]) -> Vec<f32> {
-    let places = height * width;
-    let of_a = |i: usize| {
-        (0..channels).flat_map(move |c| (0..places).map(move |place| values[(i * places + place) * channels + c]))
-    };
-    (0..a).flat_map(of_a).collect()
+    swap(values, [a, height * width, channels])
+}
+
+/// `[a, rows, columns]` as `[a, columns, rows]`.
+fn swap(values: &[f32], [a, rows, columns]: [usize; 3]) -> Vec<f32> {
+    let mut swapped = vec![0.0; a * rows * columns];
+    let size = (rows * columns).max(1);
+    for (from, to) in values.chunks_exact(size).zip(swapped.chunks_exact_mut(size)) {
+        for (row, numbers) in from.chunks_exact(columns).enumerate() {
+            to.iter_mut().skip(row).step_by(rows).zip(numbers).for_each(|(to, number)| *to = *number);
+        }
+    }
+    swapped
 }
 
 /// All parameters: first the model's, then those of the networks attached now.

@@ -55,10 +55,16 @@ impl Memory {
 
 /// Numbers as they lie on the device.
 pub(super) fn encode(values: &[f32], element: Element) -> Vec<u8> {
+    let mut bytes = vec![0; values.len() * super::width(element)];
     match element {
-        Element::Wide => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Element::Narrow => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+        Element::Wide => {
+            bytes.as_chunks_mut().0.iter_mut().zip(values).for_each(|(to, x)| *to = x.to_le_bytes());
+        }
+        Element::Narrow => {
+            bytes.as_chunks_mut().0.iter_mut().zip(values).for_each(|(to, x)| *to = bf16::from_f32(*x).to_le_bytes());
+        }
     }
+    bytes
 }
 
 /// And back.
