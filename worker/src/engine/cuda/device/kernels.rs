@@ -22,7 +22,9 @@ pub(super) struct Kernels {
 impl Kernels {
     pub(super) fn load(context: &Arc<CudaContext>) -> Result<Self, Error> {
         let (major, minor) = context.compute_capability().map_err(driver)?;
-        let cubin = remembered(&format!("sm_{major}{minor}"))?;
+        // Hopper's own matrix instructions are there only for code that is for it alone.
+        let own = if (major, minor) == (9, 0) { "a" } else { "" };
+        let cubin = remembered(&format!("sm_{major}{minor}{own}"))?;
         let module = context.load_module(Ptx::from_binary(cubin)).map_err(driver)?;
         Ok(Self { module, functions: HashMap::new() })
     }

@@ -11,7 +11,7 @@ fn the_kernels_compile_for_every_generation_of_gpu_that_has_bfloat16() {
         eprintln!("skipped: NVRTC is not on this machine");
         return;
     }
-    for architecture in ["sm_80", "sm_89", "sm_90", "sm_120"] {
+    for architecture in ["sm_80", "sm_89", "sm_90a", "sm_120"] {
         match compile(architecture) {
             Ok(cubin) => assert!(cubin.starts_with(b"\x7fELF"), "{architecture}"),
             // An older NVRTC doesn't know the newest.

@@ -27,7 +27,13 @@ __device__ inline bf16 narrow(float x) {
 }
 
 __device__ inline unsigned pack(float low, float high) {
+#ifdef __CUDA_ARCH__
+    unsigned both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+#else
     return (unsigned)narrow(low) | ((unsigned)narrow(high) << 16);
+#endif
 }
 
 __device__ inline Eight load8(const void *p, long at, int wide) {

@@ -135,5 +135,6 @@ pub const KERNELS: &str = concat!(
     include_str!("../kernels/rates.cu"),
     include_str!("../kernels/norms.cu"),
     include_str!("../kernels/convolution.cu"),
+    include_str!("../kernels/tiles.cu"),
     include_str!("../kernels/attention.cu"),
 );

@@ -1,13 +1,14 @@
 //! On a GPU, where there is one; else each test says that it was skipped.
 
 use super::kernels::{Subject, judge, largest_errors};
+use super::single::{ATTENTIONS, NORMS, attention, norms, rate_gradient};
 use super::*;
 use crate::device;
 use crate::engine::cuda::device::Gpu;
 use crate::engine::cuda::executor::Executor;
 use crate::engine::cuda::parameters::Parameters;
-use crate::engine::cuda::plan::{Buffer, Program, Wanted};
-use crate::engine::cuda::tape::Case;
+use crate::engine::cuda::plan::{Buffer, Heads, Program, Wanted};
+use crate::engine::cuda::tape::{Case, Shape};
 use lora_rates_common::diffusion::LossOptions;
 
 /// The first GPU with its libraries.
@@ -65,6 +66,22 @@ fn the_gpu_gives_what_the_reference_gives_for_every_instruction() {
     let wanted = Wanted { rates: true, conditions: true, checkpointing: false };
     let case = Case { batch: 2, height: 20, width: 12, tokens: 77 };
     judge(&largest_errors(&mut OnGpu { gpu, ready: None }, case, wanted, |_| true, false));
+}
+
+/// On which cuDNN and our own kernels meet tiles of the real model's number, which no simulation could pay for.
+#[test]
+fn the_gpu_is_right_at_the_sizes_of_the_real_model() {
+    let Some(gpu) = gpu() else { return };
+    let mut subject = OnGpu { gpu, ready: None };
+    for (queries, keys, causal) in ATTENTIONS.into_iter().chain([(1024, 1024, false), (1024, 77, false)]) {
+        attention(&mut subject, Heads { batch: 2, heads: 2, size: 64, queries, keys, causal });
+    }
+    for (channels, element) in NORMS {
+        norms(&mut subject, Shape { batch: 2, height: 32, width: 32, channels }, element);
+    }
+    for (rows, rank) in [(1, 8), (77, 40), (4096, 32), (4096, 128)] {
+        rate_gradient(&mut subject, rows, rank);
+    }
 }
 
 #[test]

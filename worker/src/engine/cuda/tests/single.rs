@@ -1,9 +1,9 @@
 //! Single kernels at the sizes of the real model, where tiles, groups and stretches are cut off elsewhere than in a tiny one.
 
 use super::error;
+use super::kernels::Subject;
 use super::simulator::Simulator;
 use crate::engine::cuda::executor::Executor;
-use crate::engine::cuda::launch::{Packed, lower};
 use crate::engine::cuda::parameters::{Form, Parameter, Parameters};
 use crate::engine::cuda::plan::{Buffer, BufferInfo, CHUNK, Heads, Instruction, Interval, Program, chunks, place};
 use crate::engine::cuda::reference::Reference;
@@ -46,30 +46,30 @@ impl Trial {
         }
     }
 
-    /// Compares kernels and reference: bounds for narrow and wide results.
+    /// Compares a subject with the reference: bounds for narrow and wide results.
     #[track_caller]
-    fn compare(&self, what: &str, simulator: &mut Simulator, bounds: [f64; 2]) {
+    fn compare(&self, what: &str, subject: &mut dyn Subject, bounds: [f64; 2]) {
         let (narrow, wide) = (self.program(2), self.program(4));
-        let steps = lower(&narrow, &Packed::new()).unwrap();
         let mut reference = Reference::rounded();
-        simulator.prepare(&narrow, &steps, &self.parameters);
+        let value = |parameter: &Parameter| -> Vec<f32> {
+            uniform(&parameter.name, 3, 0.5, parameter.count()).iter().map(|x| x + 0.75).collect()
+        };
+        let values: Vec<Vec<f32>> = self.parameters.iter().map(|(_, parameter)| value(parameter)).collect();
         for (id, parameter) in self.parameters.iter() {
-            let values: Vec<f32> =
-                uniform(&parameter.name, 3, 0.5, parameter.count()).iter().map(|x| x + 0.75).collect();
-            simulator.store(id.0, parameter, &values);
-            reference.store(id, parameter, &values).unwrap();
+            reference.store(id, parameter, &values[id.0]).unwrap();
         }
+        subject.prepare(&narrow, &self.parameters, &values);
         let mut prepared = reference.prepare(wide.clone()).unwrap();
         reference.begin(&mut prepared).unwrap();
         for buffer in self.given.iter().copied().map(Buffer) {
             let values = uniform(&buffer.0.to_string(), 4, 2.0, narrow.buffers[buffer.0].count);
-            simulator.write(&narrow, buffer, &values);
+            subject.write(&narrow, buffer, &values);
             reference.write(&mut prepared, buffer, &values).unwrap();
         }
-        steps.by_instruction.iter().flatten().for_each(|step| simulator.run(step));
+        (0..narrow.instructions.len()).for_each(|at| subject.run(at));
         wide.instructions.iter().for_each(|instruction| reference.execute(&wide, instruction).unwrap());
         for buffer in self.compared.iter().copied().map(Buffer) {
-            let off = error(&simulator.read(&narrow, buffer), &reference.read(&mut prepared, buffer).unwrap());
+            let off = error(&subject.read(&narrow, buffer), &reference.read(&mut prepared, buffer).unwrap());
             eprintln!("{what}: buffer {} off by {off:.1e}", buffer.0);
             let bound = bounds[usize::from(narrow.buffers[buffer.0].element == Wide)];
             assert!(off < bound, "{what}: buffer {} is off by {off:.1e}", buffer.0);
@@ -90,90 +90,101 @@ fn norm(parameters: &mut Parameters, channels: usize) -> Norm {
     Norm { scale: add("scale"), shift: add("shift") }
 }
 
+/// Attention and its gradients.
+pub(super) fn attention(subject: &mut dyn Subject, sizes: Heads) {
+    let Heads { batch, heads, size, queries, keys, causal } = sizes;
+    let (of_q, of_k) = ((Narrow, batch * queries * heads * size), (Narrow, batch * keys * heads * size));
+    let [q, k, v, o, sums, g, by_q, by_k, by_v] = [0, 1, 2, 3, 4, 5, 6, 7, 8].map(Buffer);
+    let by_kv = Some((by_k, by_v));
+    let trial = Trial {
+        instructions: vec![
+            Instruction::Attention { q, k, v, out: o, sums, sizes },
+            Instruction::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes },
+        ],
+        buffers: vec![of_q, of_k, of_k, of_q, (Wide, batch * heads * queries), of_q, of_q, of_k, of_k],
+        parameters: Parameters::default(),
+        given: vec![0, 1, 2, 5],
+        compared: vec![3, 4, 6, 7, 8],
+    };
+    trial.compare(&format!("{queries} over {keys}, causal {causal}"), subject, [8e-3, 1e-6]);
+}
+
+/// The trials of attention that fit a test on the processor: full and cut off tiles.
+pub(super) const ATTENTIONS: [(usize, usize, bool); 5] =
+    [(64, 64, false), (70, 130, false), (9, 77, false), (77, 77, true), (130, 130, true)];
+
 #[test]
 fn attention_is_right_for_tiles_that_are_full_or_cut_off_and_for_the_past_alone() {
     let Some(mut simulator) = Simulator::start() else { return };
-    for (queries, keys, causal) in [(64, 64, false), (70, 130, false), (9, 77, false), (77, 77, true), (130, 130, true)]
-    {
-        let sizes = Heads { batch: 2, heads: 2, size: 64, queries, keys, causal };
-        let (of_q, of_k) = ((Narrow, 2 * queries * 128), (Narrow, 2 * keys * 128));
-        let [q, k, v, o, sums, g, by_q, by_k, by_v] = [0, 1, 2, 3, 4, 5, 6, 7, 8].map(Buffer);
-        let by_kv = Some((by_k, by_v));
-        let trial = Trial {
-            instructions: vec![
-                Instruction::Attention { q, k, v, out: o, sums, sizes },
-                Instruction::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes },
-            ],
-            buffers: vec![of_q, of_k, of_k, of_q, (Wide, 4 * queries), of_q, of_q, of_k, of_k],
-            parameters: Parameters::default(),
-            given: vec![0, 1, 2, 5],
-            compared: vec![3, 4, 6, 7, 8],
-        };
-        trial.compare(&format!("{queries} over {keys}, causal {causal}"), &mut simulator, [8e-3, 1e-6]);
+    for (queries, keys, causal) in ATTENTIONS {
+        attention(&mut simulator, Heads { batch: 2, heads: 2, size: 64, queries, keys, causal });
     }
 }
+
+/// Group norm with SiLU and layer norm with their gradients, of so many channels.
+pub(super) fn norms(subject: &mut dyn Subject, shape: Shape, element: Element) {
+    let [x, out, statistics, g, addend, by_x] = [0, 1, 2, 3, 4, 5].map(Buffer);
+    let (channels, mut parameters) = (shape.channels, Parameters::default());
+    let (norm, rows) = (norm(&mut parameters, channels), shape.rows());
+    let group = [
+        Instruction::GroupNorm { x, norm, eps: 1e-5, silu: true, out, statistics, shape },
+        Instruction::GroupNormBackward { x, norm, silu: true, statistics, g, addend: Some(addend), out: by_x, shape },
+    ];
+    let layer = [
+        Instruction::LayerNorm { x, norm, out, statistics, rows, channels },
+        Instruction::LayerNormBackward { x, norm, statistics, g, addend: None, out: by_x, rows, channels },
+    ];
+    for (what, instructions, kept) in [("group", group, shape.batch * GROUPS * 2), ("layer", layer, 2 * rows)] {
+        let (of_x, narrow) = ((element, shape.count()), (Narrow, shape.count()));
+        let trial = Trial {
+            instructions: instructions.to_vec(),
+            buffers: vec![of_x, narrow, (Wide, kept), narrow, of_x, of_x],
+            parameters: parameters.clone(),
+            given: vec![0, 3, 4],
+            compared: vec![1, 2, 5],
+        };
+        trial.compare(&format!("{what} norm of {channels} {element:?}"), subject, [2e-3, 5e-6]);
+    }
+}
+
+/// All widths of the model, narrow and wide.
+pub(super) const NORMS: [(usize, Element); 5] = [(320, Narrow), (640, Wide), (960, Narrow), (1280, Wide), (2560, Wide)];
 
 #[test]
 fn norms_are_right_for_all_widths_of_the_model() {
     let Some(mut simulator) = Simulator::start() else { return };
-    let [x, out, statistics, g, addend, by_x] = [0, 1, 2, 3, 4, 5].map(Buffer);
-    for (channels, element) in [(320, Narrow), (640, Wide), (960, Narrow), (1280, Wide), (2560, Wide)] {
-        let shape = Shape { batch: 2, height: 9, width: 8, channels };
-        let mut parameters = Parameters::default();
-        let (norm, rows) = (norm(&mut parameters, channels), shape.rows());
-        let group = [
-            Instruction::GroupNorm { x, norm, eps: 1e-5, silu: true, out, statistics, shape },
-            Instruction::GroupNormBackward {
-                x,
-                norm,
-                silu: true,
-                statistics,
-                g,
-                addend: Some(addend),
-                out: by_x,
-                shape,
-            },
-        ];
-        let layer = [
-            Instruction::LayerNorm { x, norm, out, statistics, rows, channels },
-            Instruction::LayerNormBackward { x, norm, statistics, g, addend: None, out: by_x, rows, channels },
-        ];
-        for (what, instructions, kept) in [("group", group, 2 * GROUPS * 2), ("layer", layer, 2 * rows)] {
-            let (of_x, narrow) = ((element, shape.count()), (Narrow, shape.count()));
-            let trial = Trial {
-                instructions: instructions.to_vec(),
-                buffers: vec![of_x, narrow, (Wide, kept), narrow, of_x, of_x],
-                parameters: parameters.clone(),
-                given: vec![0, 3, 4],
-                compared: vec![1, 2, 5],
-            };
-            trial.compare(&format!("{what} norm of {channels} {element:?}"), &mut simulator, [2e-3, 5e-6]);
-        }
+    for (channels, element) in NORMS {
+        norms(&mut simulator, Shape { batch: 2, height: 9, width: 8, channels }, element);
     }
+}
+
+/// The gradient by rates of a layer, and what goes on below it.
+pub(super) fn rate_gradient(subject: &mut dyn Subject, rows: usize, rank: usize) {
+    let [h, gh, rates, partial, by_column, out] = [0, 1, 2, 3, 4, 5].map(Buffer);
+    let from = 8;
+    let gradient =
+        Instruction::RateGradient { h, gh, rates, from, partial, by_column, to: 0, out: Some(out), rows, rank };
+    let trial = Trial {
+        instructions: vec![gradient],
+        buffers: vec![
+            (Narrow, rows * rank),
+            (Wide, rows * rank),
+            (Wide, from + rank),
+            (Wide, chunks(rows) * rank),
+            (Wide, rank),
+            (Narrow, rows * rank),
+        ],
+        parameters: Parameters::default(),
+        given: vec![0, 1, 2],
+        compared: vec![4, 5],
+    };
+    trial.compare(&format!("{rows} rows of rank {rank}"), subject, [1e-6, 1e-5]);
 }
 
 #[test]
 fn rate_gradients_are_right_where_rows_and_ranks_fill_no_block() {
     let Some(mut simulator) = Simulator::start() else { return };
-    let [h, gh, rates, partial, by_column, out] = [0, 1, 2, 3, 4, 5].map(Buffer);
     for (rows, rank) in [(1, 8), (77, 40), (CHUNK + 1, 32), (5 * CHUNK - 3, 72)] {
-        let from = 8;
-        let gradient =
-            Instruction::RateGradient { h, gh, rates, from, partial, by_column, to: 0, out: Some(out), rows, rank };
-        let trial = Trial {
-            instructions: vec![gradient],
-            buffers: vec![
-                (Narrow, rows * rank),
-                (Wide, rows * rank),
-                (Wide, from + rank),
-                (Wide, chunks(rows) * rank),
-                (Wide, rank),
-                (Narrow, rows * rank),
-            ],
-            parameters: Parameters::default(),
-            given: vec![0, 1, 2],
-            compared: vec![4, 5],
-        };
-        trial.compare(&format!("{rows} rows of rank {rank}"), &mut simulator, [1e-6, 1e-5]);
+        rate_gradient(&mut simulator, rows, rank);
     }
 }
