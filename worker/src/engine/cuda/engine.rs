@@ -39,6 +39,8 @@ pub struct CudaEngine<E: Executor, B: Backend> {
     networks: Networks,
     /// Keep the stages' outputs alone even where memory would do for more.
     checkpointing: bool,
+    /// Add networks to weights; not to those in eight bits, which are never there as a whole.
+    merging: bool,
 }
 
 /// What the UNet reads, channels last.
@@ -64,7 +66,8 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
         read_all(around.source(), &parameters, |id, parameter, values| Ok(executor.store(id, parameter, &values)?))?;
         let (own, networks) = (parameters.len(), Networks::default());
         let (programs, checkpointing) = (HashMap::new(), options.gradient_checkpointing);
-        Ok(Self { executor, around, config, unet, parameters, own, networks, checkpointing, programs })
+        let merging = !options.fp8_base;
+        Ok(Self { executor, around, config, unet, parameters, own, networks, checkpointing, merging, programs })
     }
 
     /// The device below.
@@ -83,7 +86,8 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
 
     /// What the program of a gradient is to find.
     fn wanted(&self) -> Wanted {
-        Wanted { rates: true, conditions: self.around.touches_text(), checkpointing: self.checkpointing }
+        let (conditions, checkpointing, merging) = (self.around.touches_text(), self.checkpointing, self.merging);
+        Wanted { rates: true, conditions, checkpointing, merging }
     }
 
     fn inputs(&self, shown: &Shown<'_>, text: &EncodedText) -> Inputs {
@@ -225,7 +229,7 @@ impl<E: Executor, B: Backend> GradientEngine for CudaEngine<E, B> {
         self.check(rates)?;
         let text = self.around.encode_text(shown.prompts, rates)?;
         let inputs = self.inputs(shown, &text);
-        let wanted = Wanted { rates: false, conditions: false, checkpointing: false };
+        let wanted = Wanted { rates: false, conditions: false, checkpointing: false, merging: self.merging };
         Ok(self.forward(&inputs, wanted, rates)?)
     }
 

@@ -4,7 +4,7 @@ use super::{Address, Attention, Conv, Launch, Product, Step, Steps};
 use crate::engine::cuda::Error;
 use crate::engine::cuda::packed;
 use crate::engine::cuda::parameters::ParameterId;
-use crate::engine::cuda::plan::{Buffer, CHUNK, Geometry, Heads, Instruction, Program, chunks};
+use crate::engine::cuda::plan::{Buffer, CHUNK, Geometry, Heads, Instruction, Program, Weight, chunks};
 use crate::engine::cuda::tape::{Element, Function, GROUPS, Norm, Shape};
 use Instruction as I;
 use std::collections::HashMap;
@@ -109,9 +109,13 @@ impl Lowering<'_> {
     fn instruction(&mut self, instruction: &Instruction) -> Result<(), Error> {
         match instruction {
             I::Product { x, weight, transposed, bias, addend, out, rows, inner, columns } => {
+                let weight = match weight {
+                    Weight::Parameter(weight) => self.weight(*weight)?,
+                    Weight::Merged(merged) => self.at(*merged)?,
+                };
                 let product = Product {
                     x: self.at(*x)?,
-                    weight: self.weight(*weight)?,
+                    weight,
                     transposed: *transposed,
                     bias: bias.map(Address::Parameter),
                     addend: addend.map(|addend| self.at(addend)).transpose()?,
@@ -145,7 +149,7 @@ impl Lowering<'_> {
                 self.normalise(instruction)
             }
             I::Attention { .. } | I::AttentionBackward { .. } => self.attention(instruction),
-            I::ScaleColumns { .. } | I::RateGradient { .. } => self.rates(instruction),
+            I::Merge { .. } | I::ScaleColumns { .. } | I::RateGradient { .. } => self.rates(instruction),
             pointwise => self.pointwise(pointwise),
         }
     }
@@ -237,6 +241,28 @@ impl Lowering<'_> {
             I::ScaleColumns { h, rates, from, out, rows, rank } => {
                 let pointers = vec![self.at(*h)?, self.at(*rates)?, self.at(*out)?];
                 self.elementwise("scale_columns", *rank, pointers, &[rows * rank, *rank, *from])
+            }
+            I::Merge { weight, down, up, rates, from, scaled, out, rows, columns, rank } => {
+                // The sum is read as it is stored.
+                if self.packed.contains_key(weight) {
+                    return Err(Error::NotRecorded("a weight in eight bits with its networks"));
+                }
+                let turned = self.at(*scaled)?;
+                let pointers = vec![Address::Parameter(*up), self.at(*rates)?, turned];
+                self.elementwise("scale_columns", *rank, pointers, &[rows * rank, *rank, *from])?;
+                self.steps.push(Step::Product(Product {
+                    x: turned,
+                    weight: Address::Parameter(*down),
+                    transposed: false,
+                    bias: None,
+                    addend: Some(Address::Parameter(*weight)),
+                    out: self.at(*out)?,
+                    wide: false,
+                    rows: *rows,
+                    inner: *rank,
+                    columns: *columns,
+                }));
+                Ok(())
             }
             I::RateGradient { h, gh, rates, from, partial, by_column, to, out, rows, rank } => {
                 let (partial, by_column) = (self.at(*partial)?, self.at(*by_column)?);

@@ -1,10 +1,10 @@
 //! Nodes to leaf operations, backward: gradients of activations, and where networks are, of their rates.
 //!
 //! With g the gradient of a rated layer's output, `gh = g B`: the gradient of the rates is the sum of `h gh` over the rows,
-//! that of x is `g W + (gh * r) A`. No weight has a gradient.
+//! that of x is `g W + (gh * r) A`, or `g W'` where the weight was merged with its networks. No weight has a gradient.
 
 use super::forward::Product;
-use super::instruction::chunks;
+use super::instruction::{Weight, chunks};
 use super::program::Stretch;
 use super::{Buffer, Instruction, Planner};
 use crate::engine::cuda::tape::{Element, Node, Op, Stack, Value};
@@ -91,15 +91,17 @@ impl Planner<'_> {
             return;
         }
         let g = self.cast(g, Element::Narrow);
-        let scaled = stack.and_then(|stack| self.rate_gradient(node, g, stack, wanted));
+        let merged = self.merged.get(&node.output).copied();
+        let scaled = stack.and_then(|stack| self.rate_gradient(node, g, stack, wanted && merged.is_none()));
         if !wanted {
             return;
         }
         let mut addend = self.grads.remove(&input);
         if let (Some(scaled), Some(stack)) = (scaled, stack) {
-            let down = Product { weight: stack.down, transposed: false, bias: None, addend };
+            let down = Product { weight: Weight::Parameter(stack.down), transposed: false, bias: None, addend };
             addend = Some(self.product(scaled, down, shape.rows(), [stack.rank, inputs], Element::Narrow));
         }
+        let weight = merged.map_or(Weight::Parameter(weight), Weight::Merged);
         let back = Product { weight, transposed: false, bias: None, addend };
         let out = self.product(g, back, shape.rows(), [shape.channels, inputs], Element::Narrow);
         self.grads.insert(input, out);
@@ -130,7 +132,7 @@ impl Planner<'_> {
         let (h, rates, by_column) = (*self.kept.get(&node.output)?, self.rates?, self.by_column?);
         let (shape, rank) = (self.kind(node.output).shape, stack.rank);
         let rows = shape.rows();
-        let up = Product { weight: stack.up, transposed: false, bias: None, addend: None };
+        let up = Product { weight: Weight::Parameter(stack.up), transposed: false, bias: None, addend: None };
         let gh = self.product(g, up, rows, [shape.channels, rank], Element::Wide);
         let partial = self.buffer(Element::Wide, chunks(rows) * rank);
         let out = wanted.then(|| self.buffer(Element::Narrow, rows * rank));

@@ -1,6 +1,6 @@
 //! What leaf operations cost.
 
-use super::{Heads, Instruction, Program};
+use super::{Heads, Instruction, Program, Weight};
 use crate::engine::breakdown::Work;
 use crate::engine::cuda::parameters::ParameterId;
 use crate::engine::cuda::tape::Element;
@@ -11,7 +11,10 @@ impl Instruction {
     pub fn work(&self, networks: ParameterId) -> Option<Work> {
         Some(match self {
             I::Host { .. } => return None,
-            I::Product { weight, .. } | I::Conv { weight, .. } | I::ConvBackward { weight, .. }
+            I::Merge { .. } => Work::Networks,
+            I::Product { weight: Weight::Parameter(weight), .. }
+            | I::Conv { weight, .. }
+            | I::ConvBackward { weight, .. }
                 if *weight >= networks =>
             {
                 Work::Networks
@@ -31,6 +34,7 @@ impl Instruction {
         };
         match self {
             I::Product { rows, inner, columns, .. } => 2.0 * *rows as f64 * *inner as f64 * *columns as f64,
+            I::Merge { rows, columns, rank, .. } => 2.0 * *rows as f64 * *columns as f64 * *rank as f64,
             I::Conv { geometry, .. } | I::ConvBackward { geometry, .. } => {
                 let window = geometry.input.channels * geometry.conv.kernel.pow(2);
                 2.0 * geometry.output.count() as f64 * window as f64

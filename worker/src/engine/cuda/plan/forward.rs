@@ -1,6 +1,6 @@
 //! Nodes to leaf operations, forward.
 
-use super::instruction::Heads;
+use super::instruction::{Heads, Weight};
 use super::{Buffer, Geometry, Instruction, Planner};
 use crate::engine::cuda::parameters::ParameterId;
 use crate::engine::cuda::tape::{Element, GROUPS, Node, Op, Shape, Stack, Value};
@@ -8,7 +8,7 @@ use crate::ops::ConvShape;
 
 /// A product's weight and what is added to it.
 pub(super) struct Product {
-    pub(super) weight: ParameterId,
+    pub(super) weight: Weight,
     pub(super) transposed: bool,
     pub(super) bias: Option<ParameterId>,
     pub(super) addend: Option<Buffer>,
@@ -20,20 +20,23 @@ impl Planner<'_> {
         let (x, kind) = (self.at(node.inputs[0]), self.kind(node.output));
         let shape = kind.shape;
         if let Op::Linear { weight, bias, stack } = node.op {
+            let inputs = self.kind(node.inputs[0]).shape.channels;
+            let merged = stack.and_then(|stack| self.merge(node.output, weight, stack, [shape.rows(), inputs]));
             let product = Product {
-                weight,
+                weight: merged.map_or(Weight::Parameter(weight), Weight::Merged),
                 transposed: true,
                 bias: bias.map(|bias| bias.of(kind.element)),
                 addend: node.inputs.get(1).map(|residual| self.at(*residual)),
             };
-            let inputs = self.kind(node.inputs[0]).shape.channels;
             let y = self.product(x, product, shape.rows(), [inputs, shape.channels], kind.element);
             let y = match stack {
                 None => y,
                 Some(stack) => {
-                    let down = Product { weight: stack.down, transposed: true, bias: None, addend: None };
+                    let down =
+                        Product { weight: Weight::Parameter(stack.down), transposed: true, bias: None, addend: None };
                     let h = self.product(x, down, shape.rows(), [inputs, stack.rank], Element::Narrow);
-                    self.networks(node.output, h, stack, y)
+                    self.kept.insert(node.output, h);
+                    if merged.is_some() { y } else { self.networks(node.output, h, stack, y) }
                 }
             };
             self.places.insert(node.output, y);
@@ -46,6 +49,7 @@ impl Planner<'_> {
                 Some(stack) => {
                     let geometry = self.geometry(node, ConvShape { outputs: stack.rank, ..conv });
                     let h = self.conv(x, stack.down, None, geometry);
+                    self.kept.insert(node.output, h);
                     self.networks(node.output, h, stack, y)
                 }
             };
@@ -105,15 +109,36 @@ impl Planner<'_> {
         out
     }
 
-    /// What the networks add to `y`, given `h`: `y + (h * r) B^T`. Keeps `h`.
+    /// What the networks add to `y`, given `h`: `y + (h * r) B^T`.
     fn networks(&mut self, output: Value, h: Buffer, stack: Stack, y: Buffer) -> Buffer {
-        self.kept.insert(output, h);
         let (shape, rank) = (self.kind(output).shape, stack.rank);
         let Some(rates) = self.rates else { return y };
         let scaled = self.buffer(Element::Narrow, shape.rows() * rank);
         self.emit(Instruction::ScaleColumns { h, rates, from: stack.rates, out: scaled, rows: shape.rows(), rank });
-        let up = Product { weight: stack.up, transposed: true, bias: None, addend: Some(y) };
+        let up = Product { weight: Weight::Parameter(stack.up), transposed: true, bias: None, addend: Some(y) };
         self.product(scaled, up, shape.rows(), [rank, shape.channels], self.element(y))
+    }
+
+    /// The weight of a layer with its networks, where `rows` are so many that it pays: it takes reading and writing the
+    /// weight, and spares two passes over the result and two over the gradient of the inputs.
+    fn merge(
+        &mut self,
+        output: Value,
+        weight: ParameterId,
+        stack: Stack,
+        [rows, inputs]: [usize; 2],
+    ) -> Option<Buffer> {
+        let (outputs, rates, rank) = (self.kind(output).shape.channels, self.rates?, stack.rank);
+        if !self.merging || rows * (inputs + outputs) < inputs * outputs {
+            return None;
+        }
+        let (scaled, out) =
+            (self.buffer(Element::Narrow, outputs * rank), self.buffer(Element::Narrow, outputs * inputs));
+        let Stack { down, up, rates: from, .. } = stack;
+        let (rows, columns) = (outputs, inputs);
+        self.emit(Instruction::Merge { weight, down, up, rates, from, scaled, out, rows, columns, rank });
+        self.merged.insert(output, out);
+        Some(out)
     }
 
     /// A wide buffer that the backward pass of the node with this output may read.

@@ -8,6 +8,15 @@ use crate::ops::ConvShape;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Buffer(pub(in crate::engine::cuda) usize);
 
+/// What a product multiplies by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Weight {
+    /// A parameter as it is.
+    Parameter(ParameterId),
+    /// What [`Instruction::Merge`] has made.
+    Merged(Buffer),
+}
+
 /// A convolution over an image of this size, channels last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
@@ -27,7 +36,7 @@ pub enum Instruction {
     /// `[inner, columns]`. x and the weight are narrow; the addend has the type of out.
     Product {
         x: Buffer,
-        weight: ParameterId,
+        weight: Weight,
         transposed: bool,
         bias: Option<ParameterId>,
         addend: Option<Buffer>,
@@ -108,6 +117,19 @@ pub enum Instruction {
     UpsampleBackward { g: Buffer, out: Buffer, shape: Shape },
     /// `out = h * r` with `r = rates[from..from + rank]` by column.
     ScaleColumns { h: Buffer, rates: Buffer, from: usize, out: Buffer, rows: usize, rank: usize },
+    /// `out[rows, columns] = weight + scaled down` with `scaled[rows, rank] = up * r`: the weight of a layer with its networks.
+    Merge {
+        weight: ParameterId,
+        down: ParameterId,
+        up: ParameterId,
+        rates: Buffer,
+        from: usize,
+        scaled: Buffer,
+        out: Buffer,
+        rows: usize,
+        columns: usize,
+        rank: usize,
+    },
     /// `by_column[to..to + rank] = sum over rows of h gh` in a fixed order, and, where asked, `out = gh * r`. `partial` is
     /// `[`[`chunks`]`(rows), rank]` of workspace.
     RateGradient {
@@ -156,7 +178,14 @@ impl Instruction {
     pub fn reads(&self) -> Vec<Buffer> {
         use Instruction as I;
         let (fixed, optional): (Vec<Buffer>, Option<Buffer>) = match self {
-            I::Product { x, addend, .. } => (vec![*x], *addend),
+            I::Product { x, weight, addend, .. } => {
+                let merged = match weight {
+                    Weight::Merged(merged) => Some(*merged),
+                    Weight::Parameter(_) => None,
+                };
+                (std::iter::once(*x).chain(merged).collect(), *addend)
+            }
+            I::Merge { rates, .. } => (vec![*rates], None),
             I::Conv { x, .. }
             | I::GroupNorm { x, .. }
             | I::LayerNorm { x, .. }
@@ -208,6 +237,7 @@ impl Instruction {
                 std::iter::once(*by_q).chain(by_kv.iter().flat_map(|(k, v)| [*k, *v])).collect()
             }
             I::RateGradient { partial, by_column, out, .. } => [*partial, *by_column].into_iter().chain(*out).collect(),
+            I::Merge { scaled, out, .. } => vec![*scaled, *out],
             I::Host { gradient, .. } => gradient.iter().copied().collect(),
         }
     }

@@ -9,7 +9,7 @@ mod lifetimes;
 mod program;
 
 pub use arena::{ALIGNMENT, Arena, Interval, place};
-pub use instruction::{Buffer, CHUNK, Geometry, Heads, Instruction, chunks};
+pub use instruction::{Buffer, CHUNK, Geometry, Heads, Instruction, Weight, chunks};
 pub use program::{Books, Program, Stretch, Wanted};
 
 use super::tape::{Element, Kind, Node, Tape, Value};
@@ -24,6 +24,10 @@ struct Planner<'a> {
     places: HashMap<Value, Buffer>,
     /// What a node kept besides its inputs and its output: `h`, statistics.
     kept: HashMap<Value, Buffer>,
+    /// Weights with their networks, by their nodes' outputs.
+    merged: HashMap<Value, Buffer>,
+    /// Whether layers with many rows get such weights.
+    merging: bool,
     /// Values that a gradient flows back through.
     tracked: Vec<bool>,
     /// Gradients by value, as far as they have come in.
@@ -51,6 +55,8 @@ impl<'a> Planner<'a> {
             buffers: Vec::new(),
             places: HashMap::new(),
             kept: HashMap::new(),
+            merged: HashMap::new(),
+            merging: false,
             tracked: Vec::new(),
             grads: HashMap::new(),
             rates: None,

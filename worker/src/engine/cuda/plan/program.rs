@@ -15,6 +15,8 @@ pub struct Wanted {
     pub conditions: bool,
     /// Keep the outputs of the stages alone, and compute the rest again.
     pub checkpointing: bool,
+    /// Add the networks to the weights of layers with many rows, instead of to their results.
+    pub merging: bool,
 }
 
 /// One layer's columns in the gradient by column.
@@ -82,6 +84,7 @@ impl Program {
         });
         let rates_buffer = planner.buffer(Element::Wide, rates.max(1));
         planner.rates = Some(rates_buffer);
+        planner.merging = wanted.merging;
         planner.track(wanted, &[unet.vector, unet.context]);
         let width: usize = unet.tape.nodes().iter().filter_map(|node| rank(&node.op)).sum();
         let by_column = planner.buffer(Element::Wide, width.max(1));

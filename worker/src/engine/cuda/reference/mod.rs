@@ -49,11 +49,19 @@ impl Reference {
         if values.len() != count {
             return Err(Error::Sizes { what: format!("buffer {}", buffer.0), got: values.len(), want: count });
         }
-        if self.rounded && program.buffers[buffer.0].element == Element::Narrow {
-            values.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32());
+        if program.buffers[buffer.0].element == Element::Narrow {
+            values = self.stored(values);
         }
         self.arena[from..from + count].copy_from_slice(&values);
         Ok(())
+    }
+
+    /// Narrow numbers as this device stores them.
+    fn stored(&self, mut values: Vec<f32>) -> Vec<f32> {
+        if self.rounded {
+            values.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32());
+        }
+        values
     }
 
     /// Fills the buffers that nothing touches any more with NaN.

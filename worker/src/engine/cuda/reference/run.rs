@@ -4,9 +4,10 @@ use super::norms::{Affine, Sets};
 use super::{Reference, attention, convolution, norms, pointwise, products};
 use crate::engine::cuda::Error;
 use crate::engine::cuda::parameters::ParameterId;
-use crate::engine::cuda::plan::{Buffer, Instruction, Program};
+use crate::engine::cuda::plan::{Buffer, Instruction, Program, Weight};
 use crate::engine::cuda::tape::Norm;
 use Instruction as I;
+use std::borrow::Cow;
 
 impl Reference {
     fn affine(&self, norm: &Norm, silu: bool) -> Result<Affine<'_>, Error> {
@@ -26,8 +27,11 @@ impl Reference {
         let get = |buffer: &Buffer| self.get(program, *buffer);
         let written: Vec<(Buffer, Vec<f32>)> = match instruction {
             I::Product { x, weight, transposed, bias, addend, out, rows, inner, columns } => {
-                let w = self.parameter(*weight)?;
-                let mut y = products::product(&get(x)?, w, *transposed, [*rows, *inner, *columns]);
+                let w = match weight {
+                    Weight::Parameter(weight) => Cow::Borrowed(self.parameter(*weight)?),
+                    Weight::Merged(merged) => Cow::Owned(get(merged)?),
+                };
+                let mut y = products::product(&get(x)?, &w, *transposed, [*rows, *inner, *columns]);
                 if let Some(bias) = self.optional(bias)? {
                     y.iter_mut().enumerate().for_each(|(i, y)| *y += f64::from(bias[i % columns]));
                 }
@@ -97,6 +101,13 @@ impl Reference {
             I::UpsampleBackward { g, out, shape } => vec![(*out, resize(&get(g)?, *shape, true))],
             I::ScaleColumns { h, rates, from, out, rank, .. } => {
                 vec![(*out, products::scale(&get(h)?, &get(rates)?[*from..from + rank]))]
+            }
+            I::Merge { weight, down, up, rates, from, scaled, out, rows, columns, rank } => {
+                let (up, down) = (self.parameter(*up)?, self.parameter(*down)?);
+                let turned = self.stored(products::scale(up, &get(rates)?[*from..from + rank]));
+                let mut sum = products::product(&turned, down, false, [*rows, *rank, *columns]);
+                sum.iter_mut().zip(self.parameter(*weight)?).for_each(|(sum, weight)| *sum += f64::from(*weight));
+                vec![(*scaled, turned), (*out, single(sum))]
             }
             I::RateGradient { h, gh, rates, from, by_column, to, out, rank, .. } => {
                 let (gh, mut all) = (get(gh)?, get(by_column)?);

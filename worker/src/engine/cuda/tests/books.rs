@@ -8,7 +8,7 @@ use std::time::Instant;
 
 /// Gigabytes of weights, networks and the arena in bfloat16 at 1024 x 1024 with one network of rank 32.
 fn gigabytes(batch: usize, checkpointing: bool, packed: bool) -> [f64; 3] {
-    let wanted = Wanted { rates: true, conditions: false, checkpointing };
+    let wanted = Wanted { rates: true, conditions: false, checkpointing, merging: !packed };
     let case = Case { batch, height: 128, width: 128, tokens: 77 };
     let begin = Instant::now();
     let rated = |name: &str| name.starts_with("unet.") && name.contains("transformer_blocks");

@@ -17,7 +17,7 @@ use lora_rates_common::tokenizer::TokenLength;
 fn a_plan_has_the_operations_of_the_model_and_no_more() {
     for config in [SdxlConfig::tiny(), SdxlConfig::sdxl_base()] {
         let case = Case { batch: 2, height: 32, width: 16, tokens: 77 };
-        let wanted = Wanted { rates: true, conditions: false, checkpointing: false };
+        let wanted = Wanted { rates: true, conditions: false, checkpointing: false, merging: false };
         let rated = |name: &str| name.starts_with("unet.") && name.contains("transformer_blocks");
         let planned = plan(&config, case, wanted, 8, 2, rated);
         let sum = |from: usize, to: usize| -> f64 {

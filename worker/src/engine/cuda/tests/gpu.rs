@@ -63,7 +63,7 @@ impl Subject for OnGpu {
 #[test]
 fn the_gpu_gives_what_the_reference_gives_for_every_instruction() {
     let Some(gpu) = gpu() else { return };
-    let wanted = Wanted { rates: true, conditions: true, checkpointing: false };
+    let wanted = Wanted { rates: true, conditions: true, checkpointing: false, merging: true };
     let case = Case { batch: 2, height: 20, width: 12, tokens: 77 };
     judge(&largest_errors(&mut OnGpu { gpu, ready: None }, case, wanted, |_| true, false));
 }
@@ -87,7 +87,7 @@ fn the_gpu_is_right_at_the_sizes_of_the_real_model() {
 #[test]
 fn the_gpu_unpacks_weights_of_eight_bits_as_the_reference_does() {
     let Some(gpu) = gpu() else { return };
-    let wanted = Wanted { rates: true, conditions: true, checkpointing: false };
+    let wanted = Wanted { rates: true, conditions: true, checkpointing: false, merging: false };
     let case = Case { batch: 1, height: 8, width: 8, tokens: 77 };
     judge(&largest_errors(&mut OnGpu { gpu, ready: None }, case, wanted, |_| true, true));
 }

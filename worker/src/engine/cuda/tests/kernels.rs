@@ -121,7 +121,7 @@ pub(super) fn judge(errors: &Errors) {
 #[test]
 fn kernels_give_what_the_reference_gives_for_every_instruction() {
     let Some(mut simulator) = Simulator::start() else { return };
-    let wanted = Wanted { rates: true, conditions: true, checkpointing: false };
+    let wanted = Wanted { rates: true, conditions: true, checkpointing: false, merging: true };
     let case = Case { batch: 2, height: 12, width: 8, tokens: 77 };
     judge(&largest_errors(&mut simulator, case, wanted, |_| true, false));
 }
@@ -129,7 +129,7 @@ fn kernels_give_what_the_reference_gives_for_every_instruction() {
 #[test]
 fn kernels_unpack_weights_of_eight_bits_as_the_reference_does() {
     let Some(mut simulator) = Simulator::start() else { return };
-    let wanted = Wanted { rates: true, conditions: true, checkpointing: false };
+    let wanted = Wanted { rates: true, conditions: true, checkpointing: false, merging: false };
     let case = Case { batch: 1, height: 8, width: 8, tokens: 77 };
     judge(&largest_errors(&mut simulator, case, wanted, |_| true, true));
 }

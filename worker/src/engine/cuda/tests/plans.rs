@@ -6,8 +6,8 @@ use crate::engine::cuda::tape::{Case, Element};
 use lora_rates_common::sdxl::config::SdxlConfig;
 use std::collections::HashSet;
 
-const ALL: Wanted = Wanted { rates: true, conditions: true, checkpointing: false };
-const RATES: Wanted = Wanted { rates: true, conditions: false, checkpointing: false };
+const ALL: Wanted = Wanted { rates: true, conditions: true, checkpointing: false, merging: true };
+const RATES: Wanted = Wanted { rates: true, conditions: false, checkpointing: false, merging: true };
 
 fn case(batch: usize, height: usize, width: usize) -> Case {
     Case { batch, height, width, tokens: 77 }
