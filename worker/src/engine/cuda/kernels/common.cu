@@ -69,22 +69,35 @@ __device__ inline long thread_index() {
     return (long)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
-__device__ inline float sigmoid(float x) {
-    return 1.0f / (1.0f + __expf(-x));
+// Where the eight numbers of this thread begin: no program has more than 2^31 in a buffer, and short divisions are faster.
+__device__ inline unsigned first_of_eight() {
+    return (blockIdx.x * blockDim.x + threadIdx.x) * 8;
 }
 
-// Distribution function of the normal distribution.
-__device__ inline float normal(float x) {
-    return 0.5f * (1.0f + erff(x * 0.70710678f));
+__device__ inline float sigmoid(float x) {
+    return __fdividef(1.0f, 1.0f + __expf(-x));
+}
+
+// Distribution function of the normal distribution, and exp(-x^2 / 2). By Abramowitz and Stegun, "Handbook of Mathematical
+// Functions", 7.1.26, off by 1e-7.
+__device__ inline float normal(float x, float *bell) {
+    *bell = __expf(-0.5f * x * x);
+    float t = __fdividef(1.0f, 1.0f + 0.23164190f * fabsf(x));
+    float sum = t * (0.127414796f + t * (-0.142248368f + t * (0.7107068705f + t * (-0.7265760135f + t * 0.5307027145f))));
+    return x < 0.0f ? sum * *bell : 1.0f - sum * *bell;
 }
 
 // 0 SiLU, 1 gelu, 2 quick gelu.
 __device__ inline float apply(int f, float x) {
-    return f == 0 ? x * sigmoid(x) : f == 1 ? x * normal(x) : x * sigmoid(1.702f * x);
+    float bell;
+    return f == 0 ? x * sigmoid(x) : f == 1 ? x * normal(x, &bell) : x * sigmoid(1.702f * x);
 }
 
 __device__ inline float slope(int f, float x) {
-    if (f == 1) return normal(x) + x * 0.39894228f * __expf(-0.5f * x * x);
+    if (f == 1) {
+        float bell, all = normal(x, &bell);
+        return all + x * 0.39894228f * bell;
+    }
     float k = f == 0 ? 1.0f : 1.702f, s = sigmoid(k * x);
     return s + k * x * s * (1.0f - s);
 }

@@ -5,26 +5,49 @@ __device__ inline float warp_sum(float x) {
     return x;
 }
 
+// A lane of a warp holds up to five times eight numbers of its row, so that a row of 1280 is read once; a longer one is read
+// for every pass over it.
+#define HELD 5
+#define WIDTH (HELD * 256)
+
+__device__ inline void hold(Eight held[HELD], const void *x, long row, int c, int from, int wide) {
+    for (int j = 0; j < HELD; j++) {
+        int i = from + j * 256 + threadIdx.x % 32 * 8;
+        if (i < c) held[j] = load8(x, row * c + i, wide);
+        else for (int k = 0; k < 8; k++) held[j].x[k] = 0.0f;
+    }
+}
+
 // p: x scale shift out statistics; n: rows, c, x wide, out wide; f: eps
 extern "C" __global__ void layer_norm(Arguments a) {
     long row = thread_index() / 32;
     int lane = threadIdx.x % 32, c = a.n[1], wide = a.n[2];
     if (row >= a.n[0]) return;
-    float sum = 0.0f;
-    for (int i = lane * 8; i < c; i += 256) {
-        Eight x = load8(a.p[0], row * c + i, wide);
-        for (int k = 0; k < 8; k++) sum += x.x[k];
+    Eight x[HELD];
+    float sum = 0.0f, squares = 0.0f;
+    for (int from = 0; from < c; from += WIDTH) {
+        hold(x, a.p[0], row, c, from, wide);
+        for (int j = 0; j < HELD; j++)
+            for (int k = 0; k < 8; k++) sum += x[j].x[k];
     }
-    float mean = warp_sum(sum) / c, squares = 0.0f;
-    for (int i = lane * 8; i < c; i += 256) {
-        Eight x = load8(a.p[0], row * c + i, wide);
-        for (int k = 0; k < 8; k++) squares += (x.x[k] - mean) * (x.x[k] - mean);
+    float mean = warp_sum(sum) / c;
+    for (int from = 0; from < c; from += WIDTH) {
+        if (c > WIDTH) hold(x, a.p[0], row, c, from, wide);
+        for (int j = 0; j < HELD; j++) {
+            if (from + j * 256 + lane * 8 >= c) continue;
+            for (int k = 0; k < 8; k++) squares += (x[j].x[k] - mean) * (x[j].x[k] - mean);
+        }
     }
     float inverse = rsqrtf(warp_sum(squares) / c + a.f[0]);
-    for (int i = lane * 8; i < c; i += 256) {
-        Eight x = load8(a.p[0], row * c + i, wide), scale = load8(a.p[1], i, 1), shift = load8(a.p[2], i, 1);
-        for (int k = 0; k < 8; k++) x.x[k] = (x.x[k] - mean) * inverse * scale.x[k] + shift.x[k];
-        store8(a.p[3], row * c + i, a.n[3], x);
+    for (int from = 0; from < c; from += WIDTH) {
+        if (c > WIDTH) hold(x, a.p[0], row, c, from, wide);
+        for (int j = 0; j < HELD; j++) {
+            int i = from + j * 256 + lane * 8;
+            if (i >= c) continue;
+            Eight scale = load8(a.p[1], i, 1), shift = load8(a.p[2], i, 1);
+            for (int k = 0; k < 8; k++) scale.x[k] = (x[j].x[k] - mean) * inverse * scale.x[k] + shift.x[k];
+            store8(a.p[3], row * c + i, a.n[3], scale);
+        }
     }
     if (lane == 0) {
         ((float *)a.p[4])[2 * row] = mean;
@@ -32,39 +55,75 @@ extern "C" __global__ void layer_norm(Arguments a) {
     }
 }
 
-// out = addend + inverse (e - mean(e) - z mean(e z)), e = g scale.
-// p: x scale statistics g addend out; n: rows, c, x wide, g wide, out (and addend) wide
+// out = addend + inverse (e - mean(e) - z mean(e z)), e = g scale; narrowed is the same in bfloat16, if it isn't null.
+// p: x scale statistics g addend out narrowed; n: rows, c, x wide, g wide, out (and addend) wide
 extern "C" __global__ void layer_norm_backward(Arguments a) {
     long row = thread_index() / 32;
     int lane = threadIdx.x % 32, c = a.n[1];
     if (row >= a.n[0]) return;
     float mean = ((const float *)a.p[2])[2 * row], inverse = ((const float *)a.p[2])[2 * row + 1];
     float sum = 0.0f, along = 0.0f;
-    for (int i = lane * 8; i < c; i += 256) {
-        Eight x = load8(a.p[0], row * c + i, a.n[2]), g = load8(a.p[3], row * c + i, a.n[3]);
-        Eight scale = load8(a.p[1], i, 1);
-        for (int k = 0; k < 8; k++) {
-            float e = g.x[k] * scale.x[k];
-            sum += e;
-            along += e * (x.x[k] - mean) * inverse;
+    // Standardised numbers, and what comes of g.
+    Eight z[HELD], e[HELD];
+    for (int from = 0; from < c; from += WIDTH) {
+        hold(z, a.p[0], row, c, from, a.n[2]);
+        hold(e, a.p[3], row, c, from, a.n[3]);
+        for (int j = 0; j < HELD; j++) {
+            int i = from + j * 256 + lane * 8;
+            if (i >= c) continue;
+            Eight scale = load8(a.p[1], i, 1);
+            for (int k = 0; k < 8; k++) {
+                z[j].x[k] = (z[j].x[k] - mean) * inverse;
+                e[j].x[k] *= scale.x[k];
+                sum += e[j].x[k];
+                along += e[j].x[k] * z[j].x[k];
+            }
         }
     }
     sum = warp_sum(sum) / c;
     along = warp_sum(along) / c;
-    for (int i = lane * 8; i < c; i += 256) {
-        Eight x = load8(a.p[0], row * c + i, a.n[2]), g = load8(a.p[3], row * c + i, a.n[3]);
-        Eight scale = load8(a.p[1], i, 1), y = {};
-        if (a.p[4]) y = load8(a.p[4], row * c + i, a.n[4]);
-        for (int k = 0; k < 8; k++) {
-            y.x[k] += inverse * (g.x[k] * scale.x[k] - sum - (x.x[k] - mean) * inverse * along);
+    for (int from = 0; from < c; from += WIDTH) {
+        if (c > WIDTH) {
+            hold(z, a.p[0], row, c, from, a.n[2]);
+            hold(e, a.p[3], row, c, from, a.n[3]);
         }
-        store8(a.p[5], row * c + i, a.n[4], y);
+        for (int j = 0; j < HELD; j++) {
+            int i = from + j * 256 + lane * 8;
+            if (i >= c) continue;
+            Eight y = {};
+            if (a.p[4]) y = load8(a.p[4], row * c + i, a.n[4]);
+            if (c > WIDTH) {
+                Eight scale = load8(a.p[1], i, 1);
+                for (int k = 0; k < 8; k++) {
+                    z[j].x[k] = (z[j].x[k] - mean) * inverse;
+                    e[j].x[k] *= scale.x[k];
+                }
+            }
+            for (int k = 0; k < 8; k++) y.x[k] += inverse * (e[j].x[k] - sum - z[j].x[k] * along);
+            store8(a.p[5], row * c + i, a.n[4], y);
+            if (a.p[6]) store8(a.p[6], row * c + i, 0, y);
+        }
     }
 }
 
 // Gradient by z of one number: g, through SiLU if asked, times the scale.
 __device__ inline float by_z(float z, float g, float scale, float shift, int silu) {
     return (silu ? g * slope(0, z * scale + shift) : g) * scale;
+}
+
+// Where a channel's group has its two numbers, and how many channels of it are left: no division for each channel.
+struct Group {
+    int at, left, width;
+};
+
+__device__ inline Group group_of(int channel, int c) {
+    int width = c / 32;
+    return {channel / width * 2, width - channel % width, width};
+}
+
+// The next channel's.
+__device__ inline void next(Group &group) {
+    if (--group.left == 0) group.at += 2, group.left = group.width;
 }
 
 // Sums by channel over one stretch of pixels: partial[b, stretch, 2, c] = sums of x and of x^2, or, given g, of e and e z.
@@ -86,9 +145,10 @@ extern "C" __global__ void group_sums(Arguments a) {
                 for (int k = 0; k < 8; k++) one.x[k] += x.x[k], two.x[k] += x.x[k] * x.x[k];
             } else {
                 Eight g = load8(a.p[4], at, a.n[4]);
-                for (int k = 0; k < 8; k++) {
-                    long group = (long)blockIdx.y * 32 + (channel + k) / (c / 32);
-                    float z = (x.x[k] - statistics[2 * group]) * statistics[2 * group + 1];
+                Group group = group_of(channel, c);
+                for (int k = 0; k < 8; k++, next(group)) {
+                    const float *s = statistics + blockIdx.y * 64 + group.at;
+                    float z = (x.x[k] - s[0]) * s[1];
                     float e = by_z(z, g.x[k], scale.x[k], shift.x[k], a.n[5]);
                     one.x[k] += e, two.x[k] += e * z;
                 }
@@ -132,34 +192,38 @@ extern "C" __global__ void group_totals(Arguments a) {
 
 // out = silu?(z scale + shift). p: x scale shift statistics out; n: count, c, numbers of a sample, x wide, out wide, silu
 extern "C" __global__ void group_norm(Arguments a) {
-    long i = thread_index() * 8;
-    int c = a.n[1], channel = i % c;
-    if (i >= a.n[0]) return;
-    const float *statistics = (const float *)a.p[3] + i / a.n[2] * 64;
+    unsigned i = first_of_eight();
+    int c = a.n[1], channel = i % (unsigned)c;
+    if (i >= (unsigned)a.n[0]) return;
+    const float *statistics = (const float *)a.p[3] + i / (unsigned)a.n[2] * 64;
     Eight x = load8(a.p[0], i, a.n[3]), scale = load8(a.p[1], channel, 1), shift = load8(a.p[2], channel, 1);
-    for (int k = 0; k < 8; k++) {
-        const float *s = statistics + (channel + k) / (c / 32) * 2;
+    Group group = group_of(channel, c);
+    for (int k = 0; k < 8; k++, next(group)) {
+        const float *s = statistics + group.at;
         float y = (x.x[k] - s[0]) * s[1] * scale.x[k] + shift.x[k];
         x.x[k] = a.n[5] ? apply(0, y) : y;
     }
     store8(a.p[4], i, a.n[4], x);
 }
 
-// p: x scale shift statistics g addend out means; n: count, c, numbers of a sample, x wide, g wide, out (and addend) wide, silu
+// As the layer norm's. p: x scale shift statistics g addend out means narrowed; n: count, c, numbers of a sample, x wide,
+// g wide, out (and addend) wide, silu
 extern "C" __global__ void group_norm_backward(Arguments a) {
-    long i = thread_index() * 8;
-    int c = a.n[1], channel = i % c;
-    if (i >= a.n[0]) return;
-    long sample = i / a.n[2];
+    unsigned i = first_of_eight();
+    int c = a.n[1], channel = i % (unsigned)c;
+    if (i >= (unsigned)a.n[0]) return;
+    unsigned sample = i / (unsigned)a.n[2];
     const float *statistics = (const float *)a.p[3] + sample * 64, *means = (const float *)a.p[7] + sample * 64;
     Eight x = load8(a.p[0], i, a.n[3]), g = load8(a.p[4], i, a.n[4]), y = {};
     Eight scale = load8(a.p[1], channel, 1), shift = load8(a.p[2], channel, 1);
     if (a.p[5]) y = load8(a.p[5], i, a.n[5]);
-    for (int k = 0; k < 8; k++) {
-        int group = (channel + k) / (c / 32) * 2;
-        float z = (x.x[k] - statistics[group]) * statistics[group + 1];
+    Group group = group_of(channel, c);
+    for (int k = 0; k < 8; k++, next(group)) {
+        const float *s = statistics + group.at, *m = means + group.at;
+        float z = (x.x[k] - s[0]) * s[1];
         float e = by_z(z, g.x[k], scale.x[k], shift.x[k], a.n[6]);
-        y.x[k] += statistics[group + 1] * (e - means[group] - z * means[group + 1]);
+        y.x[k] += s[1] * (e - m[0] - z * m[1]);
     }
     store8(a.p[6], i, a.n[5], y);
+    if (a.p[8]) store8(a.p[8], i, 0, y);
 }

@@ -2,8 +2,8 @@
 
 // out = x + y. p: x y out; n: count, x wide, y wide, out wide
 extern "C" __global__ void add(Arguments a) {
-    long i = thread_index() * 8;
-    if (i >= a.n[0]) return;
+    unsigned i = first_of_eight();
+    if (i >= (unsigned)a.n[0]) return;
     Eight x = load8(a.p[0], i, a.n[1]), y = load8(a.p[1], i, a.n[2]);
     for (int k = 0; k < 8; k++) x.x[k] += y.x[k];
     store8(a.p[2], i, a.n[3], x);
@@ -11,14 +11,14 @@ extern "C" __global__ void add(Arguments a) {
 
 // out = x. p: x out; n: count, x wide, out wide
 extern "C" __global__ void cast(Arguments a) {
-    long i = thread_index() * 8;
-    if (i < a.n[0]) store8(a.p[1], i, a.n[2], load8(a.p[0], i, a.n[1]));
+    unsigned i = first_of_eight();
+    if (i < (unsigned)a.n[0]) store8(a.p[1], i, a.n[2], load8(a.p[0], i, a.n[1]));
 }
 
 // out = f(x). p: x out; n: count, x wide, out wide, f
 extern "C" __global__ void pointwise(Arguments a) {
-    long i = thread_index() * 8;
-    if (i >= a.n[0]) return;
+    unsigned i = first_of_eight();
+    if (i >= (unsigned)a.n[0]) return;
     Eight x = load8(a.p[0], i, a.n[1]);
     for (int k = 0; k < 8; k++) x.x[k] = apply(a.n[3], x.x[k]);
     store8(a.p[1], i, a.n[2], x);
@@ -26,8 +26,8 @@ extern "C" __global__ void pointwise(Arguments a) {
 
 // out = g f'(x). p: x g out; n: count, x wide, g wide, out wide, f
 extern "C" __global__ void pointwise_backward(Arguments a) {
-    long i = thread_index() * 8;
-    if (i >= a.n[0]) return;
+    unsigned i = first_of_eight();
+    if (i >= (unsigned)a.n[0]) return;
     Eight x = load8(a.p[0], i, a.n[1]), g = load8(a.p[1], i, a.n[2]);
     for (int k = 0; k < 8; k++) g.x[k] *= slope(a.n[4], x.x[k]);
     store8(a.p[2], i, a.n[3], g);
@@ -35,9 +35,9 @@ extern "C" __global__ void pointwise_backward(Arguments a) {
 
 // out[rows, c] = a gelu(b) of x[rows, 2 c]. p: x out; n: rows c, c, x wide, out wide
 extern "C" __global__ void geglu(Arguments a) {
-    long i = thread_index() * 8, c = a.n[1];
-    if (i >= a.n[0]) return;
-    long at = i / c * 2 * c + i % c;
+    unsigned i = first_of_eight(), c = a.n[1];
+    if (i >= (unsigned)a.n[0]) return;
+    long at = (long)(i / c) * 2 * c + i % c;
     Eight u = load8(a.p[0], at, a.n[2]), v = load8(a.p[0], at + c, a.n[2]);
     for (int k = 0; k < 8; k++) u.x[k] *= apply(1, v.x[k]);
     store8(a.p[1], i, a.n[3], u);
@@ -45,13 +45,14 @@ extern "C" __global__ void geglu(Arguments a) {
 
 // out = [g gelu(b), g a gelu'(b)]. p: x g out; n: rows c, c, x wide, g wide, out wide
 extern "C" __global__ void geglu_backward(Arguments a) {
-    long i = thread_index() * 8, c = a.n[1];
-    if (i >= a.n[0]) return;
-    long at = i / c * 2 * c + i % c;
+    unsigned i = first_of_eight(), c = a.n[1];
+    if (i >= (unsigned)a.n[0]) return;
+    long at = (long)(i / c) * 2 * c + i % c;
     Eight u = load8(a.p[0], at, a.n[2]), v = load8(a.p[0], at + c, a.n[2]), g = load8(a.p[1], i, a.n[3]), h;
     for (int k = 0; k < 8; k++) {
-        h.x[k] = g.x[k] * apply(1, v.x[k]);
-        u.x[k] *= g.x[k] * slope(1, v.x[k]);
+        float bell, all = normal(v.x[k], &bell);
+        h.x[k] = g.x[k] * v.x[k] * all;
+        u.x[k] *= g.x[k] * (all + v.x[k] * 0.39894228f * bell);
     }
     store8(a.p[2], at, a.n[4], h);
     store8(a.p[2], at + c, a.n[4], u);
@@ -59,9 +60,9 @@ extern "C" __global__ void geglu_backward(Arguments a) {
 
 // out[b, p, c] = x + y[b, c]. p: x y out; n: count, c, numbers of a sample, x wide, y wide, out wide
 extern "C" __global__ void add_to_pixels(Arguments a) {
-    long i = thread_index() * 8, c = a.n[1];
-    if (i >= a.n[0]) return;
-    Eight x = load8(a.p[0], i, a.n[3]), y = load8(a.p[1], i / a.n[2] * c + i % c, a.n[4]);
+    unsigned i = first_of_eight(), c = a.n[1];
+    if (i >= (unsigned)a.n[0]) return;
+    Eight x = load8(a.p[0], i, a.n[3]), y = load8(a.p[1], i / (unsigned)a.n[2] * c + i % c, a.n[4]);
     for (int k = 0; k < 8; k++) x.x[k] += y.x[k];
     store8(a.p[2], i, a.n[5], x);
 }
@@ -69,11 +70,11 @@ extern "C" __global__ void add_to_pixels(Arguments a) {
 // out[b, c] = sum over p of g[b, p, c]; a thread for eight channels of a sample, so the order is fixed.
 // p: g out; n: b c, c, places, g wide, out wide
 extern "C" __global__ void sum_pixels(Arguments a) {
-    long i = thread_index() * 8, c = a.n[1], places = a.n[2];
-    if (i >= a.n[0]) return;
+    unsigned i = first_of_eight(), c = a.n[1], places = a.n[2];
+    if (i >= (unsigned)a.n[0]) return;
     Eight sum = {};
-    for (long place = 0; place < places; place++) {
-        Eight g = load8(a.p[0], (i / c * places + place) * c + i % c, a.n[3]);
+    for (unsigned place = 0; place < places; place++) {
+        Eight g = load8(a.p[0], ((long)(i / c) * places + place) * c + i % c, a.n[3]);
         for (int k = 0; k < 8; k++) sum.x[k] += g.x[k];
     }
     store8(a.p[1], i, a.n[4], sum);
@@ -81,42 +82,42 @@ extern "C" __global__ void sum_pixels(Arguments a) {
 
 // out[rows, cx + cy] = [x, y]. p: x y out; n: count of out, cx, cy, x wide, y wide, out wide
 extern "C" __global__ void concat(Arguments a) {
-    long i = thread_index() * 8, cx = a.n[1], cy = a.n[2], c = cx + cy;
-    if (i >= a.n[0]) return;
-    long row = i / c, at = i % c;
-    Eight e = at < cx ? load8(a.p[0], row * cx + at, a.n[3]) : load8(a.p[1], row * cy + at - cx, a.n[4]);
+    unsigned i = first_of_eight(), cx = a.n[1], cy = a.n[2], c = cx + cy;
+    if (i >= (unsigned)a.n[0]) return;
+    unsigned row = i / c, at = i % c;
+    Eight e = at < cx ? load8(a.p[0], (long)row * cx + at, a.n[3]) : load8(a.p[1], (long)row * cy + at - cx, a.n[4]);
     store8(a.p[2], i, a.n[5], e);
 }
 
 // out[rows, c] = g[rows, from..from + c]. p: g out; n: count of out, c, width of g, from, g wide, out wide
 extern "C" __global__ void slice(Arguments a) {
-    long i = thread_index() * 8, c = a.n[1];
-    if (i >= a.n[0]) return;
-    store8(a.p[1], i, a.n[5], load8(a.p[0], i / c * a.n[2] + a.n[3] + i % c, a.n[4]));
+    unsigned i = first_of_eight(), c = a.n[1];
+    if (i >= (unsigned)a.n[0]) return;
+    store8(a.p[1], i, a.n[5], load8(a.p[0], (long)(i / c) * a.n[2] + a.n[3] + i % c, a.n[4]));
 }
 
 // Where the number i of an image [b, 2 h, 2 w, c] is in [b, h, w, c].
-__device__ inline long halved(long i, long height, long width, long c) {
-    long pixel = i / c, x = pixel % (2 * width), y = pixel / (2 * width) % (2 * height);
-    long sample = pixel / (4 * height * width);
-    return ((sample * height + y / 2) * width + x / 2) * c + i % c;
+__device__ inline long halved(unsigned i, unsigned height, unsigned width, unsigned c) {
+    unsigned pixel = i / c, x = pixel % (2 * width), y = pixel / (2 * width) % (2 * height);
+    unsigned sample = pixel / (4 * height * width);
+    return (long)((sample * height + y / 2) * width + x / 2) * c + i % c;
 }
 
 // Each pixel becomes four. p: x out; n: count of out, h, w, c, x wide, out wide (h and w of x)
 extern "C" __global__ void upsample(Arguments a) {
-    long i = thread_index() * 8;
-    if (i >= a.n[0]) return;
+    unsigned i = first_of_eight();
+    if (i >= (unsigned)a.n[0]) return;
     store8(a.p[1], i, a.n[5], load8(a.p[0], halved(i, a.n[1], a.n[2], a.n[3]), a.n[4]));
 }
 
 // Four pixels become one. p: g out; n: count of out, h, w, c, g wide, out wide (h and w of out)
 extern "C" __global__ void upsample_backward(Arguments a) {
-    long i = thread_index() * 8, height = a.n[1], width = a.n[2], c = a.n[3];
-    if (i >= a.n[0]) return;
-    long pixel = i / c, x = pixel % width, y = pixel / width % height, sample = pixel / (height * width);
+    unsigned i = first_of_eight(), height = a.n[1], width = a.n[2], c = a.n[3];
+    if (i >= (unsigned)a.n[0]) return;
+    unsigned pixel = i / c, x = pixel % width, y = pixel / width % height, sample = pixel / (height * width);
     Eight sum = {};
     for (int k = 0; k < 4; k++) {
-        long from = ((sample * 2 * height + 2 * y + k / 2) * 2 * width + 2 * x + k % 2) * c + i % c;
+        long from = (long)((sample * 2 * height + 2 * y + k / 2) * 2 * width + 2 * x + k % 2) * c + i % c;
         Eight g = load8(a.p[0], from, a.n[4]);
         for (int j = 0; j < 8; j++) sum.x[j] += g.x[j];
     }

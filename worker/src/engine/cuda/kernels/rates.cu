@@ -3,9 +3,9 @@
 
 // out[rows, rank] = h * r by column. p: h rates out; n: rows rank, rank, first rate; h and out narrow
 extern "C" __global__ void scale_columns(Arguments a) {
-    long i = thread_index() * 8;
-    if (i >= a.n[0]) return;
-    Eight h = load8(a.p[0], i, 0), r = load8(a.p[1], a.n[2] + i % a.n[1], 1);
+    unsigned i = first_of_eight();
+    if (i >= (unsigned)a.n[0]) return;
+    Eight h = load8(a.p[0], i, 0), r = load8(a.p[1], a.n[2] + i % (unsigned)a.n[1], 1);
     for (int k = 0; k < 8; k++) h.x[k] *= r.x[k];
     store8(a.p[2], i, 0, h);
 }

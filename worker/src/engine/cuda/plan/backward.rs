@@ -7,7 +7,7 @@ use super::forward::Product;
 use super::instruction::{Weight, chunks};
 use super::program::Stretch;
 use super::{Buffer, Instruction, Planner};
-use crate::engine::cuda::tape::{Element, Node, Op, Stack, Value};
+use crate::engine::cuda::tape::{Element, Kind, Node, Op, Stack, Value};
 use crate::ops::ConvShape;
 
 impl Planner<'_> {
@@ -21,14 +21,34 @@ impl Planner<'_> {
             (Op::Linear { .. }, _) => self.linear_backward(node, g),
             (Op::Conv { .. }, _) => self.conv_backward(node, g),
             (Op::GroupNorm { norm, silu, .. }, Some(statistics)) => {
-                let (addend, out) = (self.grads.remove(&input), self.buffer_of(before));
-                self.emit(Instruction::GroupNormBackward { x, norm, silu, statistics, g, addend, out, shape });
+                let (addend, (out, narrowed)) = (self.grads.remove(&input), self.sum_of(before));
+                self.emit(Instruction::GroupNormBackward {
+                    x,
+                    norm,
+                    silu,
+                    statistics,
+                    g,
+                    addend,
+                    out,
+                    narrowed,
+                    shape,
+                });
                 self.grads.insert(input, out);
             }
             (Op::LayerNorm { norm }, Some(statistics)) => {
-                let (addend, out) = (self.grads.remove(&input), self.buffer_of(before));
+                let (addend, (out, narrowed)) = (self.grads.remove(&input), self.sum_of(before));
                 let (rows, channels) = (shape.rows(), shape.channels);
-                self.emit(Instruction::LayerNormBackward { x, norm, statistics, g, addend, out, rows, channels });
+                self.emit(Instruction::LayerNormBackward {
+                    x,
+                    norm,
+                    statistics,
+                    g,
+                    addend,
+                    out,
+                    narrowed,
+                    rows,
+                    channels,
+                });
                 self.grads.insert(input, out);
             }
             (Op::Attention { .. }, Some(sums)) => self.attention_backward(node, g, sums),
@@ -61,6 +81,14 @@ impl Planner<'_> {
             // A norm or an attention always keeps something.
             (Op::GroupNorm { .. } | Op::LayerNorm { .. } | Op::Attention { .. }, None) => {}
         }
+    }
+
+    /// A buffer for a sum of gradients, and where that is wide one for the same in bfloat16, which the products below read.
+    fn sum_of(&mut self, kind: Kind) -> (Buffer, Option<Buffer>) {
+        let out = self.buffer_of(kind);
+        let narrowed = (kind.element == Element::Wide).then(|| self.buffer(Element::Narrow, kind.shape.count()));
+        self.narrowed.extend(narrowed.map(|narrowed| (out, narrowed)));
+        (out, narrowed)
     }
 
     /// Adds to a value's gradient.

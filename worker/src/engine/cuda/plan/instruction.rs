@@ -52,7 +52,8 @@ pub enum Instruction {
     /// `out = silu?((x - mean) inverse scale + shift)` over 32 groups; statistics `[b, 32, 2]` are mean and
     /// `inverse = 1 / sqrt(variance + eps)`.
     GroupNorm { x: Buffer, norm: Norm, eps: f64, silu: bool, out: Buffer, statistics: Buffer, shape: Shape },
-    /// `out = addend + inverse (e - mean(e) - z mean(e z))` with z the standardised x and e the gradient by z.
+    /// `out = addend + inverse (e - mean(e) - z mean(e z))` with z the standardised x and e the gradient by z;
+    /// `narrowed` is out in bfloat16.
     GroupNormBackward {
         x: Buffer,
         norm: Norm,
@@ -61,6 +62,7 @@ pub enum Instruction {
         g: Buffer,
         addend: Option<Buffer>,
         out: Buffer,
+        narrowed: Option<Buffer>,
         shape: Shape,
     },
     /// As the group norm, over each row alone, eps 1e-5; statistics `[rows, 2]`.
@@ -73,6 +75,7 @@ pub enum Instruction {
         g: Buffer,
         addend: Option<Buffer>,
         out: Buffer,
+        narrowed: Option<Buffer>,
         rows: usize,
         channels: usize,
     },
@@ -216,8 +219,6 @@ impl Instruction {
             I::Product { out, .. }
             | I::Conv { out, .. }
             | I::ConvBackward { out, .. }
-            | I::GroupNormBackward { out, .. }
-            | I::LayerNormBackward { out, .. }
             | I::Geglu { out, .. }
             | I::GegluBackward { out, .. }
             | I::Pointwise { out, .. }
@@ -231,6 +232,9 @@ impl Instruction {
             | I::Upsample { out, .. }
             | I::UpsampleBackward { out, .. }
             | I::ScaleColumns { out, .. } => vec![*out],
+            I::GroupNormBackward { out, narrowed, .. } | I::LayerNormBackward { out, narrowed, .. } => {
+                std::iter::once(*out).chain(*narrowed).collect()
+            }
             I::GroupNorm { out, statistics, .. } | I::LayerNorm { out, statistics, .. } => vec![*out, *statistics],
             I::Attention { out, sums, .. } => vec![*out, *sums],
             I::AttentionBackward { by_q, by_kv, .. } => {

@@ -33,6 +33,7 @@ static float __uint_as_float(unsigned u) { float f; memcpy(&f, &u, 4); return f;
 static unsigned __float_as_uint(float f) { unsigned u; memcpy(&u, &f, 4); return u; }
 static float __expf(float x) { return std::exp(x); }
 static float __logf(float x) { return std::log(x); }
+static float __fdividef(float x, float y) { return x / y; }
 static float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
 // Fibers of one block.
