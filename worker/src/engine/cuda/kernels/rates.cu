@@ -10,9 +10,9 @@ extern "C" __global__ void scale_columns(Arguments a) {
     store8(a.p[2], i, 0, h);
 }
 
-// partial[chunk, rank] = sum over the chunk's rows of h gh, and out = gh * r if out isn't null. A block for each chunk and
+// partial[chunk, to..] = sum over the chunk's rows of h gh, 0 beyond the last row, and out = gh * r if out isn't null. A block for each chunk and
 // 32 columns: 8 threads along y take every eighth row, and are summed in their order.
-// p: h gh rates partial out; n: rows, rank, first rate, rows of a chunk; h and out narrow, gh wide
+// p: h gh rates partial out; n: rows, rank, first rate, rows of a chunk, columns of partial, to; h and out narrow, gh wide
 extern "C" __global__ void rate_gradient(Arguments a) {
     __shared__ float sums[8][32];
     const bf16 *h = (const bf16 *)a.p[0];
@@ -35,16 +35,16 @@ extern "C" __global__ void rate_gradient(Arguments a) {
     __syncthreads();
     if (lane == 0 && column < rank) {
         for (int k = 1; k < 8; k++) sum += sums[k][threadIdx.x];
-        partial[(long)blockIdx.x * rank + column] = sum;
+        partial[(long)blockIdx.x * a.n[4] + a.n[5] + column] = sum;
     }
 }
 
-// by_column[rank] = sum of the chunks, in order. p: partial by_column; n: chunks, rank
-extern "C" __global__ void rate_gradient_sum(Arguments a) {
-    int column = thread_index(), chunks = a.n[0], rank = a.n[1];
-    if (column >= rank) return;
+// out[columns] = sum of the chunks, in order. p: partial out; n: chunks, columns
+extern "C" __global__ void sum_chunks(Arguments a) {
+    int column = thread_index(), chunks = a.n[0], columns = a.n[1];
+    if (column >= columns) return;
     const float *partial = (const float *)a.p[0];
     float sum = 0.0f;
-    for (int chunk = 0; chunk < chunks; chunk++) sum += partial[(long)chunk * rank + column];
+    for (int chunk = 0; chunk < chunks; chunk++) sum += partial[(long)chunk * columns + column];
     ((float *)a.p[1])[column] = sum;
 }

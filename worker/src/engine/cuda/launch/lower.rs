@@ -4,7 +4,7 @@ use super::{Address, Attention, Conv, Launch, Product, Step, Steps};
 use crate::engine::cuda::Error;
 use crate::engine::cuda::packed;
 use crate::engine::cuda::parameters::ParameterId;
-use crate::engine::cuda::plan::{Buffer, CHUNK, Geometry, Heads, Instruction, Program, Weight, chunks};
+use crate::engine::cuda::plan::{Buffer, CHUNK, Geometry, Heads, Instruction, Program, Weight};
 use crate::engine::cuda::tape::{Element, Function, GROUPS, Norm, Shape};
 use Instruction as I;
 use std::collections::HashMap;
@@ -149,7 +149,9 @@ impl Lowering<'_> {
                 self.normalise(instruction)
             }
             I::Attention { .. } | I::AttentionBackward { .. } => self.attention(instruction),
-            I::Merge { .. } | I::ScaleColumns { .. } | I::RateGradient { .. } => self.rates(instruction),
+            I::Merge { .. } | I::ScaleColumns { .. } | I::RateGradient { .. } | I::SumChunks { .. } => {
+                self.rates(instruction)
+            }
             pointwise => self.pointwise(pointwise),
         }
     }
@@ -264,15 +266,15 @@ impl Lowering<'_> {
                 }));
                 Ok(())
             }
-            I::RateGradient { h, gh, rates, from, partial, by_column, to, out, rows, rank } => {
-                let (partial, by_column) = (self.at(*partial)?, self.at(*by_column)?);
-                let pointers = vec![self.at(*h)?, self.at(*gh)?, self.at(*rates)?, partial, self.optional(*out)?];
-                let grid = [chunks(*rows), rank.div_ceil(32), 1];
-                self.launch("rate_gradient", grid, 256, pointers, &[*rows, *rank, *from, CHUNK], Vec::new())?;
-                let Address::Arena(begin) = by_column else { return Err(Error::NoPlan) };
-                let pointers = vec![partial, Address::Arena(begin + 4 * to)];
-                let grid = [rank.div_ceil(64), 1, 1];
-                self.launch("rate_gradient_sum", grid, 64, pointers, &[chunks(*rows), *rank], Vec::new())
+            I::RateGradient { h, gh, rates, from, partial, chunks, columns, to, out, rows, rank } => {
+                let (partial, out) = (self.at(*partial)?, self.optional(*out)?);
+                let pointers = vec![self.at(*h)?, self.at(*gh)?, self.at(*rates)?, partial, out];
+                let numbers = [*rows, *rank, *from, CHUNK, *columns, *to];
+                self.launch("rate_gradient", [*chunks, rank.div_ceil(32), 1], 256, pointers, &numbers, Vec::new())
+            }
+            I::SumChunks { partial, out, chunks, columns } => {
+                let (pointers, numbers) = (vec![self.at(*partial)?, self.at(*out)?], [*chunks, *columns]);
+                self.launch("sum_chunks", [columns.div_ceil(64), 1, 1], 64, pointers, &numbers, Vec::new())
             }
             _ => Ok(()),
         }

@@ -4,9 +4,9 @@
 //! that of x is `g W + (gh * r) A`, or `g W'` where the weight was merged with its networks. No weight has a gradient.
 
 use super::forward::Product;
-use super::instruction::{Weight, chunks};
+use super::instruction::Weight;
 use super::program::Stretch;
-use super::{Buffer, Instruction, Planner};
+use super::{Buffer, Instruction, Partial, Planner};
 use crate::engine::cuda::tape::{Element, Kind, Node, Op, Stack, Value};
 use crate::ops::ConvShape;
 
@@ -157,17 +157,16 @@ impl Planner<'_> {
 
     /// The gradient by the rates of a layer, and `gh * r` if the gradient of the layer's input is wanted.
     fn rate_gradient(&mut self, node: &Node, g: Buffer, stack: Stack, wanted: bool) -> Option<Buffer> {
-        let (h, rates, by_column) = (*self.kept.get(&node.output)?, self.rates?, self.by_column?);
+        let (h, rates, partial) = (*self.kept.get(&node.output)?, self.rates?, self.partial?);
         let (shape, rank) = (self.kind(node.output).shape, stack.rank);
         let rows = shape.rows();
         let up = Product { weight: Weight::Parameter(stack.up), transposed: false, bias: None, addend: None };
         let gh = self.product(g, up, rows, [shape.channels, rank], Element::Wide);
-        let partial = self.buffer(Element::Wide, chunks(rows) * rank);
         let out = wanted.then(|| self.buffer(Element::Narrow, rows * rank));
         let to = self.stretches.last().map_or(0, |last| last.from + last.rank);
         self.stretches.push(Stretch { rates: stack.rates, from: to, rank });
-        let from = stack.rates;
-        self.emit(Instruction::RateGradient { h, gh, rates, from, partial, by_column, to, out, rows, rank });
+        let (from, Partial { buffer: partial, chunks, columns }) = (stack.rates, partial);
+        self.emit(Instruction::RateGradient { h, gh, rates, from, partial, chunks, columns, to, out, rows, rank });
         out
     }
 

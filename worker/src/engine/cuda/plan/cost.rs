@@ -22,7 +22,7 @@ impl Instruction {
             I::Product { .. } => Work::Linear,
             I::Conv { .. } | I::ConvBackward { .. } => Work::Convolution,
             I::Attention { .. } | I::AttentionBackward { .. } => Work::Attention,
-            I::ScaleColumns { .. } | I::RateGradient { .. } => Work::Rates,
+            I::ScaleColumns { .. } | I::RateGradient { .. } | I::SumChunks { .. } => Work::Rates,
             _ => Work::Elementwise,
         })
     }

@@ -133,20 +133,23 @@ pub enum Instruction {
         columns: usize,
         rank: usize,
     },
-    /// `by_column[to..to + rank] = sum over rows of h gh` in a fixed order, and, where asked, `out = gh * r`. `partial` is
-    /// `[`[`chunks`]`(rows), rank]` of workspace.
+    /// `partial[chunk, to..to + rank] = sum of h gh` over each [`CHUNK`] of rows, zeros beyond the last, and, where asked,
+    /// `out = gh * r`. `partial` is `[chunks, columns]`.
     RateGradient {
         h: Buffer,
         gh: Buffer,
         rates: Buffer,
         from: usize,
         partial: Buffer,
-        by_column: Buffer,
+        chunks: usize,
+        columns: usize,
         to: usize,
         out: Option<Buffer>,
         rows: usize,
         rank: usize,
     },
+    /// `out[columns] = sum over the chunks of partial[chunks, columns]`, in their order.
+    SumChunks { partial: Buffer, out: Buffer, chunks: usize, columns: usize },
     /// The host reads the prediction and writes the loss's gradient by it.
     Host { prediction: Buffer, gradient: Option<Buffer> },
 }
@@ -189,6 +192,7 @@ impl Instruction {
                 (std::iter::once(*x).chain(merged).collect(), *addend)
             }
             I::Merge { rates, .. } => (vec![*rates], None),
+            I::SumChunks { partial, .. } => (vec![*partial], None),
             I::Conv { x, .. }
             | I::GroupNorm { x, .. }
             | I::LayerNorm { x, .. }
@@ -231,6 +235,7 @@ impl Instruction {
             | I::Slice { out, .. }
             | I::Upsample { out, .. }
             | I::UpsampleBackward { out, .. }
+            | I::SumChunks { out, .. }
             | I::ScaleColumns { out, .. } => vec![*out],
             I::GroupNormBackward { out, narrowed, .. } | I::LayerNormBackward { out, narrowed, .. } => {
                 std::iter::once(*out).chain(*narrowed).collect()
@@ -240,7 +245,7 @@ impl Instruction {
             I::AttentionBackward { by_q, by_kv, .. } => {
                 std::iter::once(*by_q).chain(by_kv.iter().flat_map(|(k, v)| [*k, *v])).collect()
             }
-            I::RateGradient { partial, by_column, out, .. } => [*partial, *by_column].into_iter().chain(*out).collect(),
+            I::RateGradient { partial, out, .. } => std::iter::once(*partial).chain(*out).collect(),
             I::Merge { scaled, out, .. } => vec![*scaled, *out],
             I::Host { gradient, .. } => gradient.iter().copied().collect(),
         }

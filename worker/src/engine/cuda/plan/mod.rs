@@ -35,9 +35,18 @@ struct Planner<'a> {
     /// Gradients by value, as far as they have come in.
     grads: HashMap<Value, Buffer>,
     rates: Option<Buffer>,
-    by_column: Option<Buffer>,
+    /// Where the layers' partial sums go, `[chunks, columns]`.
+    partial: Option<Partial>,
     /// The layers' stretches of `by_column`, in the order in which the backward pass meets them.
     stretches: Vec<program::Stretch>,
+}
+
+/// Partial sums of all layers' gradients by rate, side by side.
+#[derive(Clone, Copy)]
+struct Partial {
+    buffer: Buffer,
+    chunks: usize,
+    columns: usize,
 }
 
 /// A buffer of the program.
@@ -63,7 +72,7 @@ impl<'a> Planner<'a> {
             tracked: Vec::new(),
             grads: HashMap::new(),
             rates: None,
-            by_column: None,
+            partial: None,
             stretches: Vec::new(),
         }
     }

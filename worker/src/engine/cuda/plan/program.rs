@@ -2,7 +2,7 @@
 
 use super::arena::{Arena, Interval, place};
 use super::lifetimes::{lifetimes, prune};
-use super::{Buffer, BufferInfo, Instruction, Planner};
+use super::{Buffer, BufferInfo, Instruction, Partial, Planner, chunks};
 use crate::engine::cuda::Error;
 use crate::engine::cuda::tape::{Element, Op, RecordedUnet, Value};
 
@@ -86,9 +86,12 @@ impl Program {
         planner.rates = Some(rates_buffer);
         planner.merging = wanted.merging;
         planner.track(wanted, &[unet.vector, unet.context]);
-        let width: usize = unet.tape.nodes().iter().filter_map(|node| rank(&node.op)).sum();
-        let by_column = planner.buffer(Element::Wide, width.max(1));
-        planner.by_column = Some(by_column);
+        let rated = || unet.tape.nodes().iter().filter_map(|node| Some((node, rank(&node.op)?)));
+        let columns = rated().map(|(_, rank)| rank).sum::<usize>().max(1);
+        let by_column = planner.buffer(Element::Wide, columns);
+        let most = rated().map(|(node, _)| chunks(planner.kind(node.output).shape.rows())).max().unwrap_or(0);
+        let partial = planner.buffer(Element::Wide, most * columns);
+        planner.partial = Some(Partial { buffer: partial, chunks: most, columns });
         let last = unet.tape.nodes().last().map_or(0, |node| node.segment);
         for segment in 0..=last {
             planner.nodes_of(segment).into_iter().for_each(|node| planner.forward(node));
@@ -106,6 +109,9 @@ impl Program {
                     planner.again(segment);
                 }
                 planner.nodes_of(segment).into_iter().rev().for_each(|node| planner.backward(node));
+            }
+            if !planner.stretches.is_empty() {
+                planner.emit(Instruction::SumChunks { partial, out: by_column, chunks: most, columns });
             }
             by_conditions = [unet.vector, unet.context].map(|value| planner.grads.get(&value).copied());
         }

@@ -4,7 +4,7 @@ use super::norms::{Affine, Sets};
 use super::{Reference, attention, convolution, norms, pointwise, products};
 use crate::engine::cuda::Error;
 use crate::engine::cuda::parameters::ParameterId;
-use crate::engine::cuda::plan::{Buffer, Instruction, Program, Weight};
+use crate::engine::cuda::plan::{Buffer, CHUNK, Instruction, Program, Weight};
 use crate::engine::cuda::tape::Norm;
 use Instruction as I;
 use std::borrow::Cow;
@@ -109,11 +109,22 @@ impl Reference {
                 sum.iter_mut().zip(self.parameter(*weight)?).for_each(|(sum, weight)| *sum += f64::from(*weight));
                 vec![(*scaled, turned), (*out, single(sum))]
             }
-            I::RateGradient { h, gh, rates, from, by_column, to, out, rank, .. } => {
-                let (gh, mut all) = (get(gh)?, get(by_column)?);
-                all[*to..to + rank].copy_from_slice(&products::by_column(&get(h)?, &gh, *rank));
+            I::RateGradient { h, gh, rates, from, partial, columns, to, out, rank, .. } => {
+                let (h, gh, mut all) = (get(h)?, get(gh)?, get(partial)?);
+                let mut chunks = h.chunks(CHUNK * rank).zip(gh.chunks(CHUNK * rank));
+                for all in all.chunks_exact_mut(*columns) {
+                    let (h, gh) = chunks.next().unwrap_or_default();
+                    all[*to..to + rank].copy_from_slice(&products::by_column(h, gh, *rank));
+                }
                 let scaled = products::scale(&gh, &get(rates)?[*from..from + rank]);
-                std::iter::once((*by_column, all)).chain(out.map(|out| (out, scaled))).collect()
+                std::iter::once((*partial, all)).chain(out.map(|out| (out, scaled))).collect()
+            }
+            I::SumChunks { partial, out, columns, .. } => {
+                let mut sums = vec![0.0f64; *columns];
+                for chunk in get(partial)?.chunks_exact(*columns) {
+                    sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += f64::from(*x));
+                }
+                vec![(*out, single(sums))]
             }
             I::Host { .. } => Vec::new(),
         };

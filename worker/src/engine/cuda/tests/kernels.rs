@@ -68,22 +68,18 @@ pub(super) fn largest_errors(
             let values = subject.read(&program, buffer);
             reference.write(&mut prepared, buffer, &values).unwrap();
         }
-        if let Instruction::RateGradient { by_column, .. } = instruction {
-            let values = subject.read(&program, *by_column);
-            reference.write(&mut prepared, *by_column, &values).unwrap();
+        if let Instruction::RateGradient { partial, .. } = instruction {
+            let values = subject.read(&program, *partial);
+            reference.write(&mut prepared, *partial, &values).unwrap();
         }
         subject.run(at);
         reference.execute(&wide, instruction).unwrap();
-        // Partial sums are the kernels' own affair.
-        let partial = match instruction {
-            Instruction::RateGradient { partial, .. } => Some(*partial),
-            _ => None,
-        };
-        for buffer in instruction.writes().into_iter().filter(|buffer| Some(*buffer) != partial) {
+        for buffer in instruction.writes() {
             let written = |values: Vec<f32>| -> Vec<f32> {
                 match instruction {
-                    Instruction::RateGradient { by_column, to, rank, .. } if *by_column == buffer => {
-                        values[*to..to + rank].to_vec()
+                    // Of all layers' columns its own.
+                    Instruction::RateGradient { partial, columns, to, rank, .. } if *partial == buffer => {
+                        values.chunks_exact(*columns).flat_map(|chunk| chunk[*to..to + rank].to_vec()).collect()
                     }
                     _ => values,
                 }

@@ -181,21 +181,23 @@ fn norms_are_right_for_all_widths_of_the_model() {
 /// The gradient by rates of a layer, and what goes on below it.
 pub(super) fn rate_gradient(subject: &mut dyn Subject, rows: usize, rank: usize) {
     let [h, gh, rates, partial, by_column, out] = [0, 1, 2, 3, 4, 5].map(Buffer);
-    let from = 8;
+    // One chunk more than this layer has, and another's columns on either side, which are not compared.
+    let (from, to, chunks, columns) = (8, 3, chunks(rows) + 1, rank + 5);
     let gradient =
-        Instruction::RateGradient { h, gh, rates, from, partial, by_column, to: 0, out: Some(out), rows, rank };
+        Instruction::RateGradient { h, gh, rates, from, partial, chunks, columns, to, out: Some(out), rows, rank };
+    let sum = Instruction::SumChunks { partial, out: by_column, chunks, columns };
     let trial = Trial {
-        instructions: vec![gradient],
+        instructions: vec![gradient, sum],
         buffers: vec![
             (Narrow, rows * rank),
             (Wide, rows * rank),
             (Wide, from + rank),
-            (Wide, chunks(rows) * rank),
-            (Wide, rank),
+            (Wide, chunks * columns),
+            (Wide, columns),
             (Narrow, rows * rank),
         ],
         parameters: Parameters::default(),
-        given: vec![0, 1, 2],
+        given: vec![0, 1, 2, 3],
         compared: vec![4, 5],
     };
     trial.compare(&format!("{rows} rows of rank {rank}"), subject, [1e-6, 1e-5]);
