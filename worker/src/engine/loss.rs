@@ -56,13 +56,17 @@ pub fn judge(batch: &Microbatch, options: &LossOptions, prediction: &[f32]) -> R
             let (x, n) = (f64::from(*x), f64::from(*n));
             f64::from(*p) - if options.v_parameterization { mix.velocity(x, n) } else { n }
         };
-        let differences: Vec<f64> = prediction.iter().zip(latents).zip(noise).map(difference).collect();
-        let mse = differences.iter().map(|d| d * d).sum::<f64>() / size as f64;
+        let slope = 2.0 * factor / (size as f64 * samples as f64);
+        // One pass: the sum's additions must wait for each other, and the gradient is computed meanwhile.
+        let mut squares = 0.0;
+        judged.grad.extend(prediction.iter().zip(latents).zip(noise).map(difference).map(|d| {
+            squares += d * d;
+            (slope * d) as f32
+        }));
+        let mse = squares / size as f64;
         if !mse.is_finite() {
             return Err(Error::NotFinite { sample, timestep: *timestep });
         }
-        let slope = 2.0 * factor / (size as f64 * samples as f64);
-        judged.grad.extend(differences.iter().map(|d| (slope * d) as f32));
         judged.loss += factor * mse / samples as f64;
         judged.losses.push(factor * mse);
         judged.mse.push(mse);

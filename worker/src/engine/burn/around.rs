@@ -17,8 +17,8 @@ pub struct Around<B: Backend>(BurnEngine<B>);
 
 /// Prompts encoded under the networks, with what is needed to pull a gradient back through the encoders.
 pub(in crate::engine) struct HeldText<B: Backend> {
-    pass: Pass<B>,
-    text: Text<B>,
+    /// Nothing where no network changes the encoders.
+    graph: Option<(Pass<B>, Text<B>)>,
     pub(in crate::engine) encoded: EncodedText,
 }
 
@@ -92,10 +92,14 @@ impl<B: Backend> Around<B> {
     /// Encodes prompts such that their gradient can be pulled back to the rates.
     pub(in crate::engine) fn hold_text(&mut self, prompts: &[Tokens], rates: &[f32]) -> Result<HeldText<B>, Error> {
         let pass = Pass::new(&self.0, rates, true)?;
+        // It is on the host already: a detour over the device took longer than all the rest that a step does here.
+        if !self.0.attached.touches_text {
+            return Ok(HeldText { graph: None, encoded: self.0.text.recall(prompts)? });
+        }
         let text = pass.text(&mut self.0, prompts)?;
         let (context, pooled) = (text.context.clone().inner(), text.pooled.clone().inner());
         let encoded = EncodedText { context: read(context)?, pooled: read(pooled)? };
-        Ok(HeldText { pass, text, encoded })
+        Ok(HeldText { graph: Some((pass, text)), encoded })
     }
 
     /// The gradient by the 20 N rates from that of the text, each as long as what was encoded; `None` for zeros.
@@ -105,13 +109,14 @@ impl<B: Backend> Around<B> {
         by_context: Option<Vec<f32>>,
         by_pooled: Option<Vec<f32>>,
     ) -> Result<Vec<f64>, Error> {
-        let parts = [(held.text.context, by_context), (held.text.pooled, by_pooled)];
+        let Some((pass, text)) = held.graph else { return Ok(self.0.attached.pull(&[])) };
+        let parts = [(text.context, by_context), (text.pooled, by_pooled)];
         let terms = parts.into_iter().filter_map(|(value, g)| {
             let g = TensorData::new(g?, value.dims());
             let g = Tensor::<B, 3>::from_data(g, (&self.0.device, DType::F32));
             Some((value.cast(DType::F32) * Tensor::from_inner(g)).sum())
         });
         let Some(root) = terms.reduce(|a, b| a + b) else { return Ok(self.0.attached.pull(&[])) };
-        Ok(self.0.attached.pull(&held.pass.by_column(&root.backward())?))
+        Ok(self.0.attached.pull(&pass.by_column(&root.backward())?))
     }
 }

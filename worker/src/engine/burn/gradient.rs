@@ -57,7 +57,7 @@ impl<B: Backend> Pass<B> {
     pub(super) fn text(&self, engine: &mut BurnEngine<B>, prompts: &[Tokens]) -> Result<Text<B>, Error> {
         match engine.attached.touches_text {
             true => Ok(engine.text.encode(&self.ops, prompts)),
-            false => engine.text.recall(prompts),
+            false => engine.text.recall(prompts).map(|text| engine.text.bring(text, prompts.len())),
         }
     }
 }

@@ -149,6 +149,9 @@ impl<B: Backend> GradientEngine for BurnEngine<B> {
 
     fn encode_text(&mut self, prompts: &[Tokens], rates: &[f32]) -> Result<EncodedText, Error> {
         let pass = gradient::Pass::new(self, rates, false)?;
+        if !self.attached.touches_text {
+            return self.text.recall(prompts);
+        }
         let text = pass.text(self, prompts)?;
         Ok(EncodedText { context: read(text.context.inner())?, pooled: read(text.pooled.inner())? })
     }

@@ -63,8 +63,9 @@ impl<B: Backend> TextEncoders<B> {
         Text { context: hidden, pooled }
     }
 
-    /// The same without networks; every distinct prompt is encoded once.
-    pub(super) fn recall(&mut self, prompts: &[Tokens]) -> Result<Text<B>, Error> {
+    /// The same without networks, on the host, its numbers rounded to the model's type; every distinct prompt is encoded
+    /// once.
+    pub(super) fn recall(&mut self, prompts: &[Tokens]) -> Result<EncodedText, Error> {
         let base = BurnOps::base();
         for prompt in prompts {
             if !self.known.contains_key(prompt) {
@@ -73,13 +74,18 @@ impl<B: Backend> TextEncoders<B> {
                 self.known.insert(prompt.clone(), encoded);
             }
         }
-        let known = || prompts.iter().filter_map(|prompt| self.known.get(prompt));
-        let context: Vec<f32> = known().flat_map(|text| &text.context).copied().collect();
-        let pooled: Vec<f32> = known().flat_map(|text| &text.pooled).copied().collect();
-        Ok(Text {
-            context: self.tokens(context, prompts.len(), self.context),
-            pooled: self.tokens(pooled, prompts.len(), self.pooled),
-        })
+        let known: Vec<&EncodedText> = prompts.iter().filter_map(|prompt| self.known.get(prompt)).collect();
+        let context: Vec<&[f32]> = known.iter().map(|text| text.context.as_slice()).collect();
+        let pooled: Vec<&[f32]> = known.iter().map(|text| text.pooled.as_slice()).collect();
+        Ok(EncodedText { context: context.concat(), pooled: pooled.concat() })
+    }
+
+    /// The text of so many prompts, brought to the device.
+    pub(super) fn bring(&self, text: EncodedText, prompts: usize) -> Text<B> {
+        Text {
+            context: self.tokens(text.context, prompts, self.context),
+            pooled: self.tokens(text.pooled, prompts, self.pooled),
+        }
     }
 
     /// Takes what somebody else has encoded.
@@ -88,6 +94,12 @@ impl<B: Backend> TextEncoders<B> {
         if encoded.context.len() != tokens * self.context || encoded.pooled.len() != self.pooled {
             return Err(Error::Request("an encoded prompt has the sizes of another model".into()));
         }
+        let rounded = |values: Vec<f32>| {
+            let length = values.len();
+            let data = TensorData::new(values, [length]).convert_dtype(self.dtype);
+            data.convert::<f32>().into_vec().map_err(|e| Error::Device(format!("{e:?}")))
+        };
+        let encoded = EncodedText { context: rounded(encoded.context)?, pooled: rounded(encoded.pooled)? };
         self.known.insert(prompt, encoded);
         Ok(())
     }

@@ -44,12 +44,12 @@ pub struct CudaEngine<E: Executor, B: Backend> {
 }
 
 /// What the UNet reads, channels last.
-struct Inputs {
+struct Inputs<'a> {
     case: Case,
     noisy: Vec<f32>,
     time: Vec<f32>,
     vector: Vec<f32>,
-    context: Vec<f32>,
+    context: &'a [f32],
 }
 
 impl<E: Executor, B: Backend> CudaEngine<E, B> {
@@ -90,7 +90,7 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
         Wanted { rates: true, conditions, checkpointing, merging }
     }
 
-    fn inputs(&self, shown: &Shown<'_>, text: &EncodedText) -> Inputs {
+    fn inputs<'a>(&self, shown: &Shown<'_>, text: &'a EncodedText) -> Inputs<'a> {
         let batch = shown.timesteps.len();
         let shape = [batch, self.config.in_channels, shown.height, shown.width];
         let timesteps: Vec<f32> = shown.timesteps.iter().map(|t| *t as f32).collect();
@@ -104,7 +104,7 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
             noisy: channels_last(shown.noisy, shape),
             time: sinusoids(&timesteps, self.config.model_channels),
             vector: rows.flat_map(|(pooled, sizes)| pooled.iter().chain(sizes)).copied().collect(),
-            context: text.context.clone(),
+            context: &text.context,
         }
     }
 
@@ -131,7 +131,7 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
     }
 
     /// Runs the forward half: the prediction `[b, 4, h, w]`.
-    fn forward(&mut self, inputs: &Inputs, wanted: Wanted, rates: &[f32]) -> Result<Vec<f32>, Error> {
+    fn forward(&mut self, inputs: &Inputs<'_>, wanted: Wanted, rates: &[f32]) -> Result<Vec<f32>, Error> {
         let case = inputs.case;
         self.ready(case, wanted)?;
         let values = self.networks.values(rates);
@@ -139,7 +139,7 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
         executor.begin(prepared)?;
         let program: &Program = (*prepared).borrow();
         let (places, rates, prediction) = (program.inputs, program.rates, program.prediction);
-        let numbers = [&inputs.noisy, &inputs.time, &inputs.vector, &inputs.context];
+        let numbers = [&inputs.noisy, &inputs.time, &inputs.vector, inputs.context];
         for (place, numbers) in places.into_iter().zip(numbers) {
             executor.write(prepared, place, numbers)?;
         }
@@ -244,11 +244,12 @@ impl<E: Executor, B: Backend> GradientEngine for CudaEngine<E, B> {
         let noisy = noisy(batch)?;
         let held = self.around.hold_text(&batch.prompts, rates)?;
         let inputs = self.inputs(&batch.shown(&noisy), &held.encoded);
+        let case = inputs.case;
         let pooled = held.encoded.pooled.len() / batch.timesteps.len().max(1);
         let wanted = self.wanted();
         let prediction = self.forward(&inputs, wanted, rates)?;
         let judged = judge(batch, options, &prediction)?;
-        let found = self.backward(inputs.case, wanted, &judged.grad)?;
+        let found = self.backward(case, wanted, &judged.grad)?;
         let mut grad = self.networks.pull(&found.stretches, &found.by_column);
         if wanted.conditions {
             let width = self.config.adm_channels;

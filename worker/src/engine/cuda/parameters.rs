@@ -79,8 +79,16 @@ fn swap(values: &[f32], [a, rows, columns]: [usize; 3]) -> Vec<f32> {
     let mut swapped = vec![0.0; a * rows * columns];
     let size = (rows * columns).max(1);
     for (from, to) in values.chunks_exact(size).zip(swapped.chunks_exact_mut(size)) {
-        for (row, numbers) in from.chunks_exact(columns).enumerate() {
-            to.iter_mut().skip(row).step_by(rows).zip(numbers).for_each(|(to, number)| *to = *number);
+        // Long strided runs rather than many short ones.
+        if rows < columns {
+            for (row, numbers) in from.chunks_exact(columns).enumerate() {
+                to.iter_mut().skip(row).step_by(rows).zip(numbers).for_each(|(to, number)| *to = *number);
+            }
+        } else {
+            for (column, numbers) in to.chunks_exact_mut(rows).enumerate() {
+                let column = from.iter().skip(column).step_by(columns);
+                numbers.iter_mut().zip(column).for_each(|(to, number)| *to = *number);
+            }
         }
     }
     swapped
