@@ -12,8 +12,8 @@
 #define BLOCKS_BY_KEYS 2
 #define BLOCKS_BY_QUERIES 4
 #else
-#define BLOCKS_BY_KEYS 2
-#define BLOCKS_BY_QUERIES 3
+#define BLOCKS_BY_KEYS 1
+#define BLOCKS_BY_QUERIES 2
 #endif
 
 // Sum or maximum over the four threads that share a row of a fragment.
@@ -27,22 +27,22 @@ __device__ inline float row_max(float x) {
     return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
 }
 
-// Where this block's head begins in a matrix of so many rows a sample.
-__device__ inline long head_of(int rows, int heads) {
-    return (long)blockIdx.z * rows * heads * 64 + blockIdx.y * 64;
+// Where this block's head begins in a matrix of so many rows a sample, which is less than 2^32 numbers.
+__device__ inline unsigned head_of(int rows, int heads) {
+    return (blockIdx.z * rows * heads + blockIdx.y) * 64;
 }
 
 // grid: tiles of queries, heads, b. p: q k v out sums; n: queries, keys, heads, causal; f: scale
 extern "C" __global__ void __launch_bounds__(128) attention(Arguments a) {
     __shared__ __align__(1024) bf16 tiles[2][2][CELLS];
     int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
-    long stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
+    unsigned stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
     int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
     int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2;
-    const bf16 *k = (const bf16 *)a.p[1] + of_k, *v = (const bf16 *)a.p[2] + of_k;
+    const bf16 *k = (const bf16 *)a.p[1], *v = (const bf16 *)a.p[2];
     unsigned q[4][4], p[4][4];
-    Part part = part_of(stride, 0, keys);
-    fetch((const bf16 *)a.p[0] + of_q, part_of(stride, first, queries), tiles[1][0]);
+    Part part = part_of(of_k, stride, 0, keys);
+    fetch((const bf16 *)a.p[0], part_of(of_q, stride, first, queries), tiles[1][0]);
     fetch(k, part, tiles[0][0]);
     fetch(v, part, tiles[0][1]);
     fetched();
@@ -62,11 +62,11 @@ extern "C" __global__ void __launch_bounds__(128) attention(Arguments a) {
         // Every row sees key 0, so that the largest is a score, and what is hidden adds 2^-huge.
         if (key + TILE > keys) {
             for (int n = 0; n < 8; n++)
-                for (int i = 0; i < 4; i++) s[n][i] = key + n * 8 + c + i % 2 < keys ? s[n][i] : -1e30f;
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 < keys - key - c ? s[n][i] : -1e30f;
         }
         if (causal & (key == first)) {
             for (int n = 0; n < 8; n++)
-                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + c + i % 2 <= warp + r + i / 2 * 8 ? s[n][i] : -1e30f;
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 - i / 2 * 8 <= warp + r - c ? s[n][i] : -1e30f;
         }
         for (int half = 0; half < 2; half++) {
             float high = s[0][2 * half];
@@ -115,17 +115,17 @@ extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_KEYS) attention_by_k
     __shared__ __align__(1024) bf16 tiles[2][2][CELLS], v[CELLS];
     __shared__ __align__(16) float rows[2][2][TILE];
     int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
-    long stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
+    unsigned stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
     long of_row = ((long)blockIdx.z * heads + blockIdx.y) * queries;
     int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
     int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2, begin = causal ? first : 0;
-    const bf16 *q = (const bf16 *)a.p[0] + of_q, *g = (const bf16 *)a.p[4] + of_q;
+    const bf16 *q = (const bf16 *)a.p[0], *g = (const bf16 *)a.p[4];
     const float *numbers = (const float *)a.p[threadIdx.x < TILE ? 3 : 5] + of_row;
     unsigned k[4][4], p[4][4], e[4][4];
-    Part part = part_of(stride, first, keys);
-    fetch((const bf16 *)a.p[1] + of_k, part, tiles[1][0]);
-    fetch((const bf16 *)a.p[2] + of_k, part, v);
-    part = part_of(stride, begin, queries);
+    Part part = part_of(of_k, stride, first, keys);
+    fetch((const bf16 *)a.p[1], part, tiles[1][0]);
+    fetch((const bf16 *)a.p[2], part, v);
+    part = part_of(of_q, stride, begin, queries);
     if (begin < queries) {
         fetch(q, part, tiles[0][0]);
         fetch(g, part, tiles[0][1]);
@@ -153,7 +153,7 @@ extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_KEYS) attention_by_k
         }
         if (causal & (query == first)) {
             for (int n = 0; n < 8; n++)
-                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + c + i % 2 >= warp + r + i / 2 * 8 ? s[n][i] : 0.0f;
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 - i / 2 * 8 >= warp + r - c ? s[n][i] : 0.0f;
         }
         again(s, p);
         times_turned(by_v, p, tiles[now][1]);
@@ -175,15 +175,15 @@ extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_KEYS) attention_by_k
 extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_QUERIES) attention_by_queries(Arguments a) {
     __shared__ __align__(1024) bf16 tiles[2][2][CELLS], q[CELLS], g[CELLS];
     int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
-    long stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
+    unsigned stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
     long of_row = ((long)blockIdx.z * heads + blockIdx.y) * queries;
     int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
     int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2;
-    const bf16 *k = (const bf16 *)a.p[1] + of_k, *v = (const bf16 *)a.p[2] + of_k;
-    Part part = part_of(stride, first, queries);
-    fetch((const bf16 *)a.p[0] + of_q, part, q);
-    fetch((const bf16 *)a.p[4] + of_q, part, g);
-    part = part_of(stride, 0, keys);
+    const bf16 *k = (const bf16 *)a.p[1], *v = (const bf16 *)a.p[2];
+    Part part = part_of(of_q, stride, first, queries);
+    fetch((const bf16 *)a.p[0], part, q);
+    fetch((const bf16 *)a.p[4], part, g);
+    part = part_of(of_k, stride, 0, keys);
     fetch(k, part, tiles[0][0]);
     fetch(v, part, tiles[0][1]);
     float scale = a.f[0] * LOG2E, sum[2], along[2], by_q[8][4], s[8][4], d[8][4];
@@ -209,11 +209,11 @@ extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_QUERIES) attention_b
             for (int i = 0; i < 4; i++) s[n][i] = power(fmaf(s[n][i], scale, sum[i / 2]));
         if (key + TILE > keys) {
             for (int n = 0; n < 8; n++)
-                for (int i = 0; i < 4; i++) s[n][i] = key + n * 8 + c + i % 2 < keys ? s[n][i] : 0.0f;
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 < keys - key - c ? s[n][i] : 0.0f;
         }
         if (causal & (key == first)) {
             for (int n = 0; n < 8; n++)
-                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + c + i % 2 <= warp + r + i / 2 * 8 ? s[n][i] : 0.0f;
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 - i / 2 * 8 <= warp + r - c ? s[n][i] : 0.0f;
         }
         finish(d, 0);
         for (int n = 0; n < 8; n++)

@@ -59,31 +59,24 @@ __device__ inline void load_matrices_turned(unsigned b[4], const bf16 *row) {
 
 #endif
 
-// What a thread copies of the tiles of a matrix: one piece of four rows, 16 rows apart. Where they begin in memory and in a
-// tile is found once; the next tile costs an addition.
+// What a thread copies of the tiles of a matrix: one piece of four rows, 16 rows apart. Where they begin in memory and
+// in a tile is found once; the next tile costs an addition.
 struct Part {
     unsigned from, stride;
-    int row, to, left;
+    int to, left;
 };
 
-// For rows from `first` on of matrices with so many.
-__device__ inline Part part_of(unsigned stride, int first, int rows) {
+// For rows from `first` on of matrices with so many, whose head begins at `head`.
+__device__ inline Part part_of(unsigned head, unsigned stride, int first, int rows) {
     int row = threadIdx.x / 8, channel = threadIdx.x % 8 * 8;
-    return {(first + row) * stride + channel, stride, row, cell(row, channel), rows - first};
+    return {head + (first + row) * stride + channel, stride, cell(row, channel), rows - first - row};
 }
 
-// Begins to copy 64 rows of one head, zeros beyond the last row.
-__device__ inline void fetch(const bf16 *x, Part part, bf16 *tile) {
-    bf16 *to = tile + part.to;
-    if (part.left >= TILE) {
+// Begins to copy 64 rows of one head, zeros beyond the last row, where nothing is read.
+__device__ inline void fetch(const bf16 *x, const Part &part, bf16 *tile) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) copy16(to + i * 1024, x + (part.from + i * 16 * part.stride), 1);
-    } else {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int there = part.row + i * 16 < part.left;
-            copy16(to + i * 1024, x + (there ? part.from + i * 16 * part.stride : 0), there);
-        }
+    for (int i = 0; i < 4; i++) {
+        copy16(tile + part.to + i * 16 * 64, x + (part.from + i * 16 * part.stride), i * 16 < part.left);
     }
 }
 
@@ -124,14 +117,14 @@ __device__ inline void rows_of(const bf16 *tile, int first, unsigned a[4][4]) {
 #define FOUR(d, n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
 #define ALL(d) FOUR(d, 0), FOUR(d, 1), FOUR(d, 2), FOUR(d, 3), FOUR(d, 4), FOUR(d, 5), FOUR(d, 6), FOUR(d, 7)
 
-// Hopper: four warps together, A (so many registers, or a descriptor) as `from` says, B from shared memory. `turned` as the
-// instruction wants it: 0 where a row of the tile is a column of B, 1 where it is a row.
-#define WGMMA(d, from, b, keep, turns, ...)                                                                                \
-    asm volatile(                                                                                                          \
-        "{ .reg .pred p; setp.ne.b32 p, %33, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "                     \
-        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"  \
-        "%30,%31}, " from ", %32, p, 1, 1, " turns "; }"                                                                   \
-        : ALL(d)                                                                                                           \
+// Hopper: four warps together, A from registers or shared memory as `from` says, B from shared memory. `turns` ends
+// as the instruction wants it: 0 where a row of the tile is a column of B, 1 where it is a row.
+#define WGMMA(d, from, b, keep, turns, ...)                                                                            \
+    asm volatile(                                                                                                      \
+        "{ .reg .pred p; setp.ne.b32 p, %33, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"                \
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,"   \
+        "%29,%30,%31}, " from ", %32, p, 1, 1, " turns "; }"                                                           \
+        : ALL(d)                                                                                                       \
         : "l"(b), "r"(keep), __VA_ARGS__)
 
 #define FROM_REGISTERS "{%34,%35,%36,%37}"
