@@ -15,7 +15,6 @@ static Index threadIdx, blockIdx, blockDim, gridDim;
 
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
-struct alignas(8) float2 { float x, y; };
 struct alignas(8) uint2 { unsigned x, y; };
 static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
@@ -24,7 +23,7 @@ static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 #define __device__ static
 #define __global__
 #define __shared__ static
-#define __launch_bounds__(...)
+#define __launch_bounds__(n)
 #define __align__(n) __attribute__((aligned(n)))
 // The C library has functions of these names too.
 #define __expf fast_exp
@@ -91,7 +90,8 @@ static void mma(float d[4], const unsigned a[4], unsigned b0, unsigned b1) {
 // What these begin is done at once.
 static void copy16(void *to, const void *from, int there) { there ? (void)memcpy(to, from, 16) : (void)memset(to, 0, 16); }
 static void copy4(void *to, const void *from, int there) { there ? (void)memcpy(to, from, 4) : (void)memset(to, 0, 4); }
-static void await_copies() {}
+static void copied() {}
+static void await_copies(int) {}
 
 static float power(float x) { return std::exp2(x); }
 
