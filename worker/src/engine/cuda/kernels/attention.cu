@@ -7,6 +7,15 @@
 
 #define LOG2E 1.44269504f
 
+// Blocks of the backward kernels on a multiprocessor for which registers are to suffice without spilling.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define BLOCKS_BY_KEYS 2
+#define BLOCKS_BY_QUERIES 4
+#else
+#define BLOCKS_BY_KEYS 1
+#define BLOCKS_BY_QUERIES 2
+#endif
+
 // Sum or maximum over the four threads that share a row of a fragment.
 __device__ inline float row_sum(float x) {
     x += __shfl_xor_sync(0xffffffffu, x, 1);
@@ -18,64 +27,63 @@ __device__ inline float row_max(float x) {
     return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
 }
 
-// Where this block's head begins in a matrix of so many rows a sample.
-__device__ inline long head_of(int rows, int heads) {
-    return (long)blockIdx.z * rows * heads * 64 + blockIdx.y * 64;
+// Where this block's head begins in a matrix of so many rows a sample, which is less than 2^32 numbers.
+__device__ inline unsigned head_of(int rows, int heads) {
+    return (blockIdx.z * rows * heads + blockIdx.y) * 64;
 }
 
 // grid: tiles of queries, heads, b. p: q k v out sums; n: queries, keys, heads, causal; f: scale
 extern "C" __global__ void __launch_bounds__(128) attention(Arguments a) {
-    __shared__ __align__(1024) bf16 tiles[2][2][CELLS];
+    __shared__ __align__(1024) bf16 tiles[2][2][CELLS], q[CELLS];
     int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
-    long stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
+    unsigned stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
     int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
     int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2;
-    unsigned q[4][4], p[4][4];
-    fetch((const bf16 *)a.p[0] + of_q, stride, first, queries, tiles[1][0]);
-    fetched(0);
-    rows_of(tiles[1][0], warp, q);
-    __syncthreads();
+    const bf16 *k = (const bf16 *)a.p[1], *v = (const bf16 *)a.p[2];
+    unsigned p[4][4];
+    Part part = part_of(of_k, stride, 0, keys);
+    fetch((const bf16 *)a.p[0], part_of(of_q, stride, first, queries), q);
+    fetch(k, part, tiles[0][0]);
+    fetch(v, part, tiles[0][1]);
     float scale = a.f[0] * LOG2E, most[2] = {-1e30f, -1e30f}, sum[2] = {0.0f, 0.0f}, out[8][4], s[8][4];
     zero(out);
     int end = causal && first + TILE < keys ? first + TILE : keys;
-    fetch((const bf16 *)a.p[1] + of_k, stride, 0, keys, tiles[0][0]);
-    fetch((const bf16 *)a.p[2] + of_k, stride, 0, keys, tiles[0][1]);
     for (int key = 0, now = 0; key < end; key += TILE, now ^= 1) {
-        int next = key + TILE < end;
-        if (next) {
-            fetch((const bf16 *)a.p[1] + of_k, stride, key + TILE, keys, tiles[now ^ 1][0]);
-            fetch((const bf16 *)a.p[2] + of_k, stride, key + TILE, keys, tiles[now ^ 1][1]);
+        fetched();
+        if (key + TILE < end) {
+            advance(part);
+            fetch(k, part, tiles[now ^ 1][0]);
+            fetch(v, part, tiles[now ^ 1][1]);
         }
-        fetched(next ? 2 : 0);
         times(s, q, tiles[now][0], 1);
-        finish(s);
-        int cut = causal || key + TILE > keys;
-        float high[2] = {most[0], most[1]};
-        for (int n = 0; n < 8; n++) {
-            for (int i = 0; i < 4; i++) {
-                int at = key + n * 8 + c + i % 2, row = mine + r + i / 2 * 8;
-                s[n][i] = !cut || (at < keys && (!causal || at <= row)) ? s[n][i] * scale : -1e30f;
-                high[i / 2] = fmaxf(high[i / 2], s[n][i]);
-            }
+        finish(s, 0);
+        // Every row sees key 0, so that the largest is a score, and what is hidden adds 2^-huge.
+        if (key + TILE > keys) {
+            for (int n = 0; n < 8; n++)
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 < keys - key - c ? s[n][i] : -1e30f;
+        }
+        if (causal & (key == first)) {
+            for (int n = 0; n < 8; n++)
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 - i / 2 * 8 <= warp + r - c ? s[n][i] : -1e30f;
         }
         for (int half = 0; half < 2; half++) {
-            high[half] = row_max(high[half]);
-            float shrink = power(most[half] - high[half]);
-            most[half] = high[half];
+            float high = s[0][2 * half];
+            for (int n = 0; n < 8; n++) high = fmaxf(high, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+            high = fmaxf(most[half], row_max(high) * scale);
+            float shrink = power(most[half] - high);
+            most[half] = high;
             sum[half] *= shrink;
             for (int n = 0; n < 8; n++) {
-                for (int i = 0; i < 2; i++) {
-                    float *score = &s[n][2 * half + i];
-                    *score = *score > -1e29f ? power(*score - high[half]) : 0.0f;
-                    sum[half] += *score;
-                    out[n][2 * half + i] *= shrink;
+                for (int i = 2 * half; i < 2 * half + 2; i++) {
+                    s[n][i] = power(fmaf(s[n][i], scale, -high));
+                    sum[half] += s[n][i];
+                    out[n][i] *= shrink;
                 }
             }
         }
         again(s, p);
         times_turned(out, p, tiles[now][1]);
-        finish(out);
-        __syncthreads();
+        finish(out, 0);
     }
     for (int half = 0; half < 2; half++) {
         sum[half] = row_sum(sum[half]);
@@ -101,113 +109,114 @@ extern "C" __global__ void attention_along(Arguments a) {
 }
 
 // grid: tiles of keys, heads, b. p: q k v sums g along by_k by_v; n: queries, keys, heads, causal; f: scale
-extern "C" __global__ void __launch_bounds__(128) attention_by_keys(Arguments a) {
-    __shared__ __align__(1024) bf16 tiles[2][2][CELLS];
-    __shared__ float along[2][2][TILE];
+extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_KEYS) attention_by_keys(Arguments a) {
+    __shared__ __align__(1024) bf16 tiles[2][2][CELLS], k[CELLS], v[CELLS];
     int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
-    long stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
+    unsigned stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
     long of_row = ((long)blockIdx.z * heads + blockIdx.y) * queries;
-    const bf16 *q = (const bf16 *)a.p[0] + of_q, *g = (const bf16 *)a.p[4] + of_q;
-    const float *sums = (const float *)a.p[3] + of_row, *alongs = (const float *)a.p[5] + of_row;
     int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
     int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2, begin = causal ? first : 0;
-    unsigned k[4][4], v[4][4], p[4][4], e[4][4];
-    fetch((const bf16 *)a.p[1] + of_k, stride, first, keys, tiles[1][0]);
-    fetch((const bf16 *)a.p[2] + of_k, stride, first, keys, tiles[1][1]);
-    fetched(0);
-    rows_of(tiles[1][0], warp, k);
-    rows_of(tiles[1][1], warp, v);
-    __syncthreads();
-    float scale = a.f[0] * LOG2E, by_k[8][4], by_v[8][4], s[8][4], d[8][4];
+    const bf16 *q = (const bf16 *)a.p[0], *g = (const bf16 *)a.p[4];
+    const float *sums = (const float *)a.p[3] + of_row, *alongs = (const float *)a.p[5] + of_row;
+    unsigned p[4][4], e[4][4];
+    Part part = part_of(of_k, stride, first, keys);
+    fetch((const bf16 *)a.p[1], part, k);
+    fetch((const bf16 *)a.p[2], part, v);
+    part = part_of(of_q, stride, begin, queries);
+    if (begin < queries) {
+        fetch(q, part, tiles[0][0]);
+        fetch(g, part, tiles[0][1]);
+    }
+    float scale = a.f[0] * LOG2E, by_k[8][4], by_v[8][4], s[8][4], d[8][4], sum[16], along[16];
     zero(by_k);
     zero(by_v);
-    if (begin < queries) {
-        fetch(q, stride, begin, queries, tiles[0][0]);
-        fetch(g, stride, begin, queries, tiles[0][1]);
-        fetch_row(sums, alongs, begin, queries, along[0]);
-    }
     for (int query = begin, now = 0; query < queries; query += TILE, now ^= 1) {
-        int next = query + TILE < queries;
-        if (next) {
-            fetch(q, stride, query + TILE, queries, tiles[now ^ 1][0]);
-            fetch(g, stride, query + TILE, queries, tiles[now ^ 1][1]);
-            fetch_row(sums, alongs, query + TILE, queries, along[now ^ 1]);
+        fetched();
+        if (query + TILE < queries) {
+            advance(part);
+            fetch(q, part, tiles[now ^ 1][0]);
+            fetch(g, part, tiles[now ^ 1][1]);
         }
-        fetched(next ? 3 : 0);
+        // Beyond the last query those of the last: finite, which is enough where q and g are 0.
+        for (int i = 0; i < 16; i++) {
+            int at = query + i / 2 * 8 + c + i % 2, there = at < queries ? at : queries - 1;
+            sum[i] = sums[there] * -LOG2E, along[i] = alongs[there];
+        }
         times(s, k, tiles[now][0], 1);
         times(d, v, tiles[now][1], 1);
-        finish(s);
-        finish(d);
+        finish(s, 1);
         for (int n = 0; n < 8; n++) {
-            for (int i = 0; i < 4; i++) {
-                int at = n * 8 + c + i % 2;
-                s[n][i] = power(s[n][i] * scale - along[now][0][at] * LOG2E);
-                if (causal && mine + r + i / 2 * 8 > query + at) s[n][i] = 0.0f;
-                d[n][i] = s[n][i] * (d[n][i] - along[now][1][at]);
-            }
+            for (int i = 0; i < 4; i++) s[n][i] = power(fmaf(s[n][i], scale, sum[2 * n + i % 2]));
+        }
+        if (causal & (query == first)) {
+            for (int n = 0; n < 8; n++)
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 - i / 2 * 8 >= warp + r - c ? s[n][i] : 0.0f;
         }
         again(s, p);
-        again(d, e);
         times_turned(by_v, p, tiles[now][1]);
+        finish(d, 1);
+        for (int n = 0; n < 8; n++) {
+            for (int i = 0; i < 4; i++) d[n][i] = s[n][i] * (d[n][i] - along[2 * n + i % 2]);
+        }
+        again(d, e);
         times_turned(by_k, e, tiles[now][0]);
-        finish(by_v);
-        finish(by_k);
-        __syncthreads();
+        finish(by_v, 1);
+        finish(by_k, 0);
     }
     put((bf16 *)a.p[6] + of_k, stride, mine, keys, by_k, a.f[0], a.f[0]);
     put((bf16 *)a.p[7] + of_k, stride, mine, keys, by_v, 1.0f, 1.0f);
 }
 
 // grid: tiles of queries, heads, b. p: q k v sums g along by_q; n: queries, keys, heads, causal; f: scale
-extern "C" __global__ void __launch_bounds__(128) attention_by_queries(Arguments a) {
-    __shared__ __align__(1024) bf16 tiles[2][2][CELLS];
+extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_QUERIES) attention_by_queries(Arguments a) {
+    __shared__ __align__(1024) bf16 tiles[2][2][CELLS], q[CELLS], g[CELLS];
     int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
-    long stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
+    unsigned stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
     long of_row = ((long)blockIdx.z * heads + blockIdx.y) * queries;
-    const bf16 *k = (const bf16 *)a.p[1] + of_k, *v = (const bf16 *)a.p[2] + of_k;
     int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
     int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2;
-    unsigned q[4][4], g[4][4], e[4][4];
-    fetch((const bf16 *)a.p[0] + of_q, stride, first, queries, tiles[1][0]);
-    fetch((const bf16 *)a.p[4] + of_q, stride, first, queries, tiles[1][1]);
-    fetched(0);
-    rows_of(tiles[1][0], warp, q);
-    rows_of(tiles[1][1], warp, g);
-    __syncthreads();
+    const bf16 *k = (const bf16 *)a.p[1], *v = (const bf16 *)a.p[2];
+    Part part = part_of(of_q, stride, first, queries);
+    fetch((const bf16 *)a.p[0], part, q);
+    fetch((const bf16 *)a.p[4], part, g);
+    part = part_of(of_k, stride, 0, keys);
+    fetch(k, part, tiles[0][0]);
+    fetch(v, part, tiles[0][1]);
     float scale = a.f[0] * LOG2E, sum[2], along[2], by_q[8][4], s[8][4], d[8][4];
+    unsigned e[4][4];
     for (int half = 0; half < 2; half++) {
         int row = mine + r + half * 8;
-        sum[half] = row < queries ? ((const float *)a.p[3])[of_row + row] * LOG2E : 0.0f;
+        sum[half] = row < queries ? ((const float *)a.p[3])[of_row + row] * -LOG2E : 0.0f;
         along[half] = row < queries ? ((const float *)a.p[5])[of_row + row] : 0.0f;
     }
     zero(by_q);
     int end = causal && first + TILE < keys ? first + TILE : keys;
-    fetch(k, stride, 0, keys, tiles[0][0]);
-    fetch(v, stride, 0, keys, tiles[0][1]);
     for (int key = 0, now = 0; key < end; key += TILE, now ^= 1) {
-        int next = key + TILE < end;
-        if (next) {
-            fetch(k, stride, key + TILE, keys, tiles[now ^ 1][0]);
-            fetch(v, stride, key + TILE, keys, tiles[now ^ 1][1]);
+        fetched();
+        if (key + TILE < end) {
+            advance(part);
+            fetch(k, part, tiles[now ^ 1][0]);
+            fetch(v, part, tiles[now ^ 1][1]);
         }
-        fetched(next ? 2 : 0);
         times(s, q, tiles[now][0], 1);
         times(d, g, tiles[now][1], 1);
-        finish(s);
-        finish(d);
-        int cut = causal || key + TILE > keys;
-        for (int n = 0; n < 8; n++) {
-            for (int i = 0; i < 4; i++) {
-                int at = key + n * 8 + c + i % 2, row = mine + r + i / 2 * 8;
-                s[n][i] = power(s[n][i] * scale - sum[i / 2]);
-                if (cut && (at >= keys || (causal && at > row))) s[n][i] = 0.0f;
-                d[n][i] = s[n][i] * (d[n][i] - along[i / 2]);
-            }
+        finish(s, 1);
+        for (int n = 0; n < 8; n++)
+            for (int i = 0; i < 4; i++) s[n][i] = power(fmaf(s[n][i], scale, sum[i / 2]));
+        if (key + TILE > keys) {
+            for (int n = 0; n < 8; n++)
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 < keys - key - c ? s[n][i] : 0.0f;
         }
+        if (causal & (key == first)) {
+            for (int n = 0; n < 8; n++)
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 - i / 2 * 8 <= warp + r - c ? s[n][i] : 0.0f;
+        }
+        finish(d, 0);
+        for (int n = 0; n < 8; n++)
+            for (int i = 0; i < 4; i++) d[n][i] = s[n][i] * (d[n][i] - along[i / 2]);
         again(d, e);
         times_turned(by_q, e, tiles[now][0]);
-        finish(by_q);
-        __syncthreads();
+        finish(by_q, 0);
     }
     put((bf16 *)a.p[6] + of_q, stride, mine, queries, by_q, a.f[0], a.f[0]);
 }

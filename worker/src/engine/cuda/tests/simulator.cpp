@@ -23,7 +23,7 @@ static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 #define __device__ static
 #define __global__
 #define __shared__ static
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 // The C library has functions of these names too.
 #define __expf fast_exp
@@ -89,9 +89,7 @@ static void mma(float d[4], const unsigned a[4], unsigned b0, unsigned b1) {
 
 // What these begin is done at once.
 static void copy16(void *to, const void *from, int there) { there ? (void)memcpy(to, from, 16) : (void)memset(to, 0, 16); }
-static void copy4(void *to, const void *from, int there) { there ? (void)memcpy(to, from, 4) : (void)memset(to, 0, 4); }
-static void copied() {}
-static void await_copies(int) {}
+static void await_copies() {}
 
 static float power(float x) { return std::exp2(x); }
 
