@@ -107,7 +107,7 @@ pub(super) fn judge(errors: &Errors) {
         eprintln!("{name}: narrow {narrow:.1e}, wide {wide:.1e}");
         // Half a step of bfloat16 is 2^-9, and convolutions round twice. Attention rounds its probabilities too, and the
         // gradients of its scores, whose sum over the keys is 0: where keys are much alike, that rounding is all that is left.
-        let bound = if name == "AttentionBackward" { 2e-2 } else { 5e-3 };
+        let bound = if name == "AttentionBackward" { 3e-2 } else { 5e-3 };
         assert!(*narrow < bound, "{name}: narrow results are off by {narrow:.1e}");
         assert!(*wide < 2e-5, "{name}: wide results are off by {wide:.1e}");
     }
