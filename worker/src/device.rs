@@ -6,6 +6,7 @@ use crate::source::Source;
 use burn::backend::Flex;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use lora_rates_common::spec::Precision;
 use std::fmt;
 use std::panic::catch_unwind;
 use std::str::FromStr;
@@ -71,12 +72,30 @@ pub fn check(device: Device) -> Result<(), String> {
 /// What is missing, in one line, and what to do.
 pub fn check_engine(device: Device, engine: EngineKind, fp8_base: bool) -> Result<(), String> {
     match (engine, device) {
-        (EngineKind::Auto | EngineKind::Burn, _) if fp8_base => {
-            Err("fp8_base is for engine cuda, burn can't keep weights in eight bits: add --engine cuda".into())
+        (EngineKind::Auto, Device::Cuda(_)) if fp8_base => libraries(),
+        (EngineKind::Auto, Device::Cpu) | (EngineKind::Burn, _) if fp8_base => {
+            Err("fp8_base is for --engine cuda on an NVIDIA GPU in bf16: engine burn can't keep weights in eight bits"
+                .into())
         }
         (EngineKind::Auto | EngineKind::Burn, _) => Ok(()),
         (EngineKind::Cuda, Device::Cpu) => Err("engine cuda needs an NVIDIA GPU: use --engine burn on the CPU".into()),
         (EngineKind::Cuda, Device::Cuda(_)) => libraries(),
+    }
+}
+
+/// What [`EngineKind::Auto`] means there: cuda where it can compute, else burn, and one line that says what it lacks.
+fn choose(device: Device, options: &EngineOptions) -> EngineKind {
+    let cuda = matches!(device, Device::Cuda(_)) && options.precision == Precision::Bf16;
+    match options.engine {
+        EngineKind::Auto if cuda => match libraries() {
+            Ok(()) => EngineKind::Cuda,
+            Err(why) => {
+                tracing::warn!("{device} computes by engine burn, which is slower: {why}");
+                EngineKind::Burn
+            }
+        },
+        EngineKind::Auto => EngineKind::Burn,
+        given => given,
     }
 }
 
@@ -85,10 +104,10 @@ pub fn check_engine(device: Device, engine: EngineKind, fp8_base: bool) -> Resul
 /// # Errors
 /// The device is not there, can't compute in this precision or by this engine, or a tensor can't be read.
 pub fn load(device: Device, source: Source, options: EngineOptions) -> Result<Box<dyn GradientEngine>, Error> {
+    let options = EngineOptions { engine: choose(device, &options), ..options };
     check_engine(device, options.engine, options.fp8_base).map_err(Error::Request)?;
     match device {
         Device::Cpu => {
-            use lora_rates_common::spec::Precision;
             if options.precision == Precision::Bf16 {
                 let why = "the CPU computes in f32 only: use --mixed_precision no, or a GPU with --device cuda:0";
                 return Err(Error::Request(why.into()));
@@ -126,7 +145,6 @@ fn cuda(index: usize, source: Source, options: EngineOptions) -> Result<Box<dyn 
     use crate::engine::cuda::CudaEngine;
     use crate::engine::cuda::device::Gpu;
     use burn::backend::cuda::{Cuda, CudaDevice};
-    use lora_rates_common::spec::Precision;
     let device = CudaDevice::new(index);
     if options.engine == EngineKind::Cuda {
         if options.precision == Precision::F32 {
@@ -249,6 +267,11 @@ mod tests {
             assert_eq!(check_engine(Device::Cpu, engine, false), Ok(()));
             assert!(check_engine(Device::Cpu, engine, true).unwrap_err().contains("--engine cuda"));
         }
+        let auto = |device, precision| choose(device, &EngineOptions { precision, ..Default::default() });
+        assert_eq!(auto(Device::Cpu, Precision::Bf16), EngineKind::Burn);
+        assert_eq!(auto(Device::Cuda(0), Precision::F32), EngineKind::Burn, "cuda computes in bfloat16 alone");
+        let there = if libraries().is_ok() { EngineKind::Cuda } else { EngineKind::Burn };
+        assert_eq!(auto(Device::Cuda(0), Precision::Bf16), there);
         assert!(check_engine(Device::Cpu, EngineKind::Cuda, false).unwrap_err().contains("NVIDIA GPU"));
         for engine in [EngineKind::Auto, EngineKind::Burn, EngineKind::Cuda] {
             assert_eq!(engine.to_string().parse(), Ok(engine));

@@ -50,8 +50,8 @@ struct Args {
     #[arg(long, env = "LORA_RATES_DEVICE")]
     device: Option<Device>,
 
-    /// What computes the UNet: burn, or cuda (cuBLASLt, cuDNN and kernels of our own, for bf16 on NVIDIA GPUs; not yet
-    /// measured on a GPU, so auto is burn)
+    /// What computes the UNet: burn, or cuda (cuBLASLt, cuDNN and kernels of our own, for bf16 on NVIDIA GPUs); auto is
+    /// cuda where that can compute, else burn
     #[arg(long, env = "LORA_RATES_ENGINE", default_value_t, value_name = "auto|burn|cuda")]
     engine: EngineKind,
 

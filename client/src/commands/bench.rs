@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long)]
     device: Option<Device>,
 
-    /// What computes the UNet: burn or cuda (bf16 on NVIDIA GPUs; not yet measured there, so auto is burn)
+    /// What computes the UNet: burn (any device) or cuda (NVIDIA GPUs in bf16); auto is cuda where that can compute
     #[arg(long, default_value_t, value_name = "auto|burn|cuda")]
     engine: EngineKind,
 
@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long)]
     gradient_checkpointing: bool,
 
-    /// Keep the UNet's weights in eight bits; needs --engine cuda
+    /// Keep the UNet's weights in eight bits; needs engine cuda
     #[arg(long)]
     fp8_base: bool,
 

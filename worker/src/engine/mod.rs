@@ -300,7 +300,7 @@ pub trait GradientEngine: Send {
 /// Which engine computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineKind {
-    /// burn, until engine `cuda` has been measured on a GPU.
+    /// cuda on an NVIDIA GPU in bfloat16 whose libraries are there, else burn.
     #[default]
     Auto,
     /// burn, on any device.
