@@ -74,7 +74,7 @@ pub fn check_engine(device: Device, engine: EngineKind, fp8_base: bool) -> Resul
     match (engine, device) {
         (EngineKind::Auto, Device::Cuda(_)) if fp8_base => libraries(),
         (EngineKind::Auto, Device::Cpu) | (EngineKind::Burn, _) if fp8_base => {
-            Err("fp8_base is for --engine cuda on an NVIDIA GPU in bf16: engine burn can't keep weights in eight bits"
+            Err("fp8_base is for engine cuda, on an NVIDIA GPU in bf16: burn can't keep weights in eight bits, use --engine cuda"
                 .into())
         }
         (EngineKind::Auto | EngineKind::Burn, _) => Ok(()),
