@@ -91,11 +91,11 @@ impl<B: Backend> Around<B> {
 
     /// Encodes prompts such that their gradient can be pulled back to the rates.
     pub(in crate::engine) fn hold_text(&mut self, prompts: &[Tokens], rates: &[f32]) -> Result<HeldText<B>, Error> {
-        let pass = Pass::new(&self.0, rates, true)?;
         // It is on the host already: a detour over the device took longer than all the rest that a step does here.
         if !self.0.attached.touches_text {
             return Ok(HeldText { graph: None, encoded: self.0.text.recall(prompts)? });
         }
+        let pass = Pass::new(&self.0, rates, true)?;
         let text = pass.text(&mut self.0, prompts)?;
         let (context, pooled) = (text.context.clone().inner(), text.pooled.clone().inner());
         let encoded = EncodedText { context: read(context)?, pooled: read(pooled)? };

@@ -137,16 +137,21 @@ extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_KEYS) attention_by_k
             fetch(q, part, tiles[now ^ 1][0]);
             fetch(g, part, tiles[now ^ 1][1]);
         }
-        // Beyond the last query those of the last: finite, which is enough where q and g are 0.
-        for (int i = 0; i < 16; i++) {
-            int at = query + i / 2 * 8 + c + i % 2, there = at < queries ? at : queries - 1;
-            sum[i] = sums[there] * -LOG2E, along[i] = alongs[there];
+        if (query + TILE <= queries) {
+            const float *of_sums = sums + query + c, *of_alongs = alongs + query + c;
+            for (int i = 0; i < 16; i++) sum[i] = of_sums[i / 2 * 8 + i % 2], along[i] = of_alongs[i / 2 * 8 + i % 2];
+        } else {
+            // Beyond the last query those of the last: finite, which is enough where q and g are 0.
+            for (int i = 0; i < 16; i++) {
+                int at = query + i / 2 * 8 + c + i % 2, there = at < queries ? at : queries - 1;
+                sum[i] = sums[there], along[i] = alongs[there];
+            }
         }
         times(s, k, tiles[now][0], 1);
         times(d, v, tiles[now][1], 1);
         finish(s, 1);
         for (int n = 0; n < 8; n++) {
-            for (int i = 0; i < 4; i++) s[n][i] = power(fmaf(s[n][i], scale, sum[2 * n + i % 2]));
+            for (int i = 0; i < 4; i++) s[n][i] = power(fmaf(s[n][i], scale, sum[2 * n + i % 2] * -LOG2E));
         }
         if (causal & (query == first)) {
             for (int n = 0; n < 8; n++)
