@@ -96,104 +96,128 @@ extern "C" __global__ void __launch_bounds__(128) attention(Arguments a) {
     put((bf16 *)a.p[3] + of_q, stride, mine, queries, out, 1.0f / sum[0], 1.0f / sum[1]);
 }
 
-// along[b, heads, rows] = sum over channels of g o, a warp for each row and head. p: o g along; n: rows, heads, b
-extern "C" __global__ void attention_along(Arguments a) {
-    long i = thread_index() / 32;
-    int lane = threadIdx.x % 32, rows = a.n[0], heads = a.n[1];
-    if (i >= (long)a.n[2] * heads * rows) return;
-    long row = i % rows, head = i / rows % heads, sample = i / rows / heads;
-    long at = ((sample * rows + row) * heads + head) * 64 + lane * 2;
-    const bf16 *o = (const bf16 *)a.p[0] + at, *g = (const bf16 *)a.p[1] + at;
-    float sum = warp_sum(widen(o[0]) * widen(g[0]) + widen(o[1]) * widen(g[1]));
-    if (lane == 0) ((float *)a.p[2])[i] = sum;
+// Where a row's number is among those of so many places for each head; its second is a tile's rows further.
+__device__ inline long of_row(long head, long row, int places) {
+    return (head * places + row / TILE * TILE) * 2 + row % TILE;
 }
 
-// grid: tiles of keys, heads, b. p: q k v sums g along by_k by_v; n: queries, keys, heads, causal; f: scale
-extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_KEYS) attention_by_keys(Arguments a) {
-    __shared__ __align__(1024) bf16 tiles[2][2][CELLS], k[CELLS], v[CELLS];
-    int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
-    unsigned stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
-    long of_row = ((long)blockIdx.z * heads + blockIdx.y) * queries;
-    int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
-    int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2, begin = causal ? first : 0;
-    const bf16 *q = (const bf16 *)a.p[0], *g = (const bf16 *)a.p[4];
-    const float *sums = (const float *)a.p[3] + of_row, *alongs = (const float *)a.p[5] + of_row;
-    unsigned p[4][4], e[4][4];
-    Part part = part_of(of_k, stride, first, keys);
-    fetch((const bf16 *)a.p[1], part, k);
-    fetch((const bf16 *)a.p[2], part, v);
-    part = part_of(of_q, stride, begin, queries);
-    if (begin < queries) {
-        fetch(q, part, tiles[0][0]);
-        fetch(g, part, tiles[0][1]);
+// of_rows[b, heads, places / 64, 2, 64] = for 64 rows -sums log2(e), then sums over channels of g o; zeros beyond the last
+// row. Eight threads for each place. p: o g sums of_rows; n: rows, heads, b, places
+extern "C" __global__ void attention_along(Arguments a) {
+    long i = thread_index() / 8;
+    int eighth = threadIdx.x % 8, rows = a.n[0], heads = a.n[1], places = a.n[3];
+    long row = i % places, of = i / places, head = of % heads, sample = of / heads;
+    int there = sample < a.n[2] && row < rows;
+    float sum = 0.0f;
+    if (there) {
+        long at = ((sample * rows + row) * heads + head) * 64 + eighth * 8;
+        Eight o = load8(a.p[0], at, 0), g = load8(a.p[1], at, 0);
+        for (int c = 0; c < 8; c++) sum += o.x[c] * g.x[c];
     }
-    float scale = a.f[0] * LOG2E, by_k[8][4], by_v[8][4], s[8][4], d[8][4], sum[16], along[16];
+    for (int other = 4; other; other /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, other);
+    if (eighth == 0 && sample < a.n[2]) {
+        float *to = (float *)a.p[3] + of_row(of, row, places);
+        to[0] = there ? ((const float *)a.p[2])[of * rows + row] * -LOG2E : 0.0f, to[TILE] = sum;
+    }
+}
+
+// Probabilities of a warp's keys for a tile of queries, whose sums these are: those before `seen` do not see the first key.
+__device__ inline void probabilities(float s[8][4], const float sums[TILE], float scale, int seen) {
+    int c = threadIdx.x % 4 * 2;
+    for (int n = 0; n < 8; n++) {
+        float2 sum = *(const float2 *)&sums[n * 8 + c];
+        for (int i = 0; i < 4; i++) s[n][i] = power(fmaf(s[n][i], scale, i % 2 ? sum.y : sum.x));
+    }
+    if (seen >= 0) {
+        for (int n = 0; n < 8; n++)
+            for (int i = 0; i < 4; i++) s[n][i] = n * 8 + c + i % 2 - i / 2 * 8 >= seen ? s[n][i] : 0.0f;
+    }
+}
+
+// grid: tiles of keys, heads, b. p: q k v g of_rows by_k by_v; n: queries, keys, heads, causal, places; f: scale
+extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_KEYS) attention_by_keys(Arguments a) {
+    __shared__ __align__(1024) bf16 of_q[3][CELLS], of_g[2][CELLS];
+    __shared__ __align__(16) float numbers[2][2 * TILE];
+    int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
+    unsigned stride = heads * 64, from = head_of(queries, heads), to = head_of(keys, heads), nothing = keys >> 31;
+    int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
+    int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2, begin = causal ? first : 0, four = threadIdx.x % 32 * 4;
+    const bf16 *q = (const bf16 *)a.p[0], *g = (const bf16 *)a.p[3];
+    const float *rows = (const float *)a.p[4] + of_row((long)blockIdx.z * heads + blockIdx.y, 0, a.n[4]) + four;
+    unsigned k[4][4], v[4][4], p[4][4], e[4][4];
+    Part part = part_of(from, stride, begin, queries);
+    float scale = a.f[0] * LOG2E, by_k[8][4], by_v[8][4], s[8][4], d[8][4];
     zero(by_k);
     zero(by_v);
-    for (int query = begin, now = 0; query < queries; query += TILE, now ^= 1) {
-        fetched();
-        if (query + TILE < queries) {
-            advance(part);
-            fetch(q, part, tiles[now ^ 1][0]);
-            fetch(g, part, tiles[now ^ 1][1]);
-        }
-        if (query + TILE <= queries) {
-            const float *of_sums = sums + query + c, *of_alongs = alongs + query + c;
-            for (int i = 0; i < 16; i++) sum[i] = of_sums[i / 2 * 8 + i % 2], along[i] = of_alongs[i / 2 * 8 + i % 2];
-        } else {
-            // Beyond the last query those of the last: finite, which is enough where q and g are 0.
-            for (int i = 0; i < 16; i++) {
-                int at = query + i / 2 * 8 + c + i % 2, there = at < queries ? at : queries - 1;
-                sum[i] = sums[there], along[i] = alongs[there];
-            }
-        }
-        times(s, k, tiles[now][0], 1);
-        times(d, v, tiles[now][1], 1);
-        finish(s, 1);
-        for (int n = 0; n < 8; n++) {
-            for (int i = 0; i < 4; i++) s[n][i] = power(fmaf(s[n][i], scale, sum[2 * n + i % 2] * -LOG2E));
-        }
-        if (causal & (query == first)) {
-            for (int n = 0; n < 8; n++)
-                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 - i / 2 * 8 >= warp + r - c ? s[n][i] : 0.0f;
-        }
+    // Beyond the last query q and g are 0, and their numbers are those of a tile that is there.
+    for (int at = 0; at < 2; at++) {
+        fetch(q, part, of_q[at]);
+        fetch(g, part, of_g[at]);
+        int tile = begin + at * TILE < queries ? begin + at * TILE : 0;
+        copy16(&numbers[at][four], rows + tile * 2, 1);
+        advance(part);
+    }
+    rows_of((const bf16 *)a.p[1], to, stride, mine, keys, k);
+    rows_of((const bf16 *)a.p[2], to, stride, mine, keys, v);
+    fetched();
+    times(s, k, of_q[0], 1);
+    times(d, v, of_g[0], 1);
+    finish(s, 1);
+    probabilities(s, numbers[0], scale, causal ? mine + r - first : -TILE);
+    finish(d, 0);
+    for (int query = begin, now = 0, place = 0;; query += TILE, now ^= 1) {
         again(s, p);
-        times_turned(by_v, p, tiles[now][1]);
-        finish(d, 1);
+        times_turned(by_v, p, of_g[now]);
         for (int n = 0; n < 8; n++) {
-            for (int i = 0; i < 4; i++) d[n][i] = s[n][i] * (d[n][i] - along[2 * n + i % 2]);
+            float2 along = *(const float2 *)&numbers[now][TILE + n * 8 + c];
+            for (int i = 0; i < 4; i++) d[n][i] = s[n][i] * (d[n][i] - (i % 2 ? along.y : along.x));
         }
         again(d, e);
-        times_turned(by_k, e, tiles[now][0]);
+        times_turned(by_k, e, of_q[place]);
+        if (query + TILE >= queries) break;
         finish(by_v, 1);
-        finish(by_k, 0);
+        fetched();
+        // Every warp is done with this tile's g and with the q of the one before.
+        place = place == 2 ? 0 : place + 1;
+        if (query + 2 * TILE < queries) {
+            fetch(q, part, of_q[place == 2 ? 0 : place + 1]);
+            fetch(g, part, of_g[now]);
+            copy16(&numbers[now][four], rows + (query + 2 * TILE) * 2, 1);
+            advance(part);
+        }
+        hold(k, nothing);
+        hold(v, nothing);
+        times(s, k, of_q[place], 1);
+        times(d, v, of_g[now ^ 1], 1);
+        finish(s, 1);
+        finish(by_k, 1);
+        probabilities(s, numbers[now ^ 1], scale, -TILE);
+        finish(d, 0);
     }
-    put((bf16 *)a.p[6] + of_k, stride, mine, keys, by_k, a.f[0], a.f[0]);
-    put((bf16 *)a.p[7] + of_k, stride, mine, keys, by_v, 1.0f, 1.0f);
+    finish(by_k, 0);
+    finish(by_v, 0);
+    put((bf16 *)a.p[5] + to, stride, mine, keys, by_k, a.f[0], a.f[0]);
+    put((bf16 *)a.p[6] + to, stride, mine, keys, by_v, 1.0f, 1.0f);
 }
 
-// grid: tiles of queries, heads, b. p: q k v sums g along by_q; n: queries, keys, heads, causal; f: scale
+// grid: tiles of queries, heads, b. p: q k v g of_rows by_q; n: queries, keys, heads, causal, places; f: scale
 extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_QUERIES) attention_by_queries(Arguments a) {
     __shared__ __align__(1024) bf16 tiles[2][2][CELLS], q[CELLS], g[CELLS];
     int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
     unsigned stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
-    long of_row = ((long)blockIdx.z * heads + blockIdx.y) * queries;
     int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
     int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2;
     const bf16 *k = (const bf16 *)a.p[1], *v = (const bf16 *)a.p[2];
     Part part = part_of(of_q, stride, first, queries);
     fetch((const bf16 *)a.p[0], part, q);
-    fetch((const bf16 *)a.p[4], part, g);
+    fetch((const bf16 *)a.p[3], part, g);
     part = part_of(of_k, stride, 0, keys);
     fetch(k, part, tiles[0][0]);
     fetch(v, part, tiles[0][1]);
-    float scale = a.f[0] * LOG2E, sum[2], along[2], by_q[8][4], s[8][4], d[8][4];
+    const float *rows = (const float *)a.p[4] + of_row((long)blockIdx.z * heads + blockIdx.y, mine + r, a.n[4]);
+    float sum[2] = {rows[0], rows[8]}, along[2] = {rows[TILE], rows[TILE + 8]};
+    float scale = a.f[0] * LOG2E, by_q[8][4], s[8][4], d[8][4];
     unsigned e[4][4];
-    for (int half = 0; half < 2; half++) {
-        int row = mine + r + half * 8;
-        sum[half] = row < queries ? ((const float *)a.p[3])[of_row + row] * -LOG2E : 0.0f;
-        along[half] = row < queries ? ((const float *)a.p[5])[of_row + row] : 0.0f;
-    }
     zero(by_q);
     int end = causal && first + TILE < keys ? first + TILE : keys;
     for (int key = 0, now = 0; key < end; key += TILE, now ^= 1) {
@@ -223,5 +247,5 @@ extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_QUERIES) attention_b
         times_turned(by_q, e, tiles[now][0]);
         finish(by_q, 0);
     }
-    put((bf16 *)a.p[6] + of_q, stride, mine, queries, by_q, a.f[0], a.f[0]);
+    put((bf16 *)a.p[5] + of_q, stride, mine, queries, by_q, a.f[0], a.f[0]);
 }

@@ -96,6 +96,17 @@ __device__ inline void zero(float d[8][4]) {
         for (int i = 0; i < 4; i++) d[n][i] = 0.0f;
 }
 
+// The A fragments of 16 rows of one head in memory, four steps of 16 channels; zeros beyond the last row.
+__device__ inline void rows_of(const bf16 *x, unsigned head, unsigned stride, int first, int rows, unsigned a[4][4]) {
+    int r = first + threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2;
+    for (int step = 0; step < 4; step++) {
+        for (int i = 0; i < 4; i++) {
+            int row = r + i % 2 * 8;
+            a[step][i] = row < rows ? *(const unsigned *)(x + (head + row * stride + step * 16 + i / 2 * 8 + c)) : 0;
+        }
+    }
+}
+
 // The A fragments of 16 rows of a tile: four steps of 16 channels.
 __device__ inline void rows_of(const bf16 *tile, int first, unsigned a[4][4]) {
     int row = first + threadIdx.x % 16, channel = threadIdx.x % 32 / 16 * 8;
@@ -132,8 +143,24 @@ __device__ inline void begin_products(float d[8][4]) {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-// d[16, 64] (+)= a[16, 64] t^T with a tile's rows as a, 16 for each warp: begins; `finish` waits for it. (Not from registers:
-// those that stay the same for all tiles are overwritten in the loop by the compiler of CUDA 13.0.)
+// Says that fixed A fragments change in a loop, by a `nothing` that the compiler can't know to be 0: that of CUDA 13.0 gives
+// the registers of those that don't change to others after the loop's first round, while products still read them.
+__device__ inline void hold(unsigned a[4][4], unsigned nothing) {
+    for (int step = 0; step < 4; step++) {
+        for (int i = 0; i < 4; i++) asm volatile("xor.b32 %0, %0, %1;" : "+r"(a[step][i]) : "r"(nothing));
+    }
+}
+
+// d[16, 64] (+)= a[16, 64] t^T: begins; `finish` waits for it.
+__device__ inline void times(float d[8][4], const unsigned a[4][4], const bf16 *t, int fresh) {
+    begin_products(d);
+    unsigned long long b = tile_of(t);
+#pragma unroll
+    for (int step = 0; step < 4; step++) WGMMA(d, FROM_REGISTERS, b + step * 2, step || !fresh ? 1 : 0, "0", REGISTERS(a[step]));
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+// d[16, 64] (+)= a[16, 64] t^T with a tile's rows as a, 16 for each warp, which costs no registers.
 __device__ inline void times(float d[8][4], const bf16 *rows, const bf16 *t, int fresh) {
     begin_products(d);
     unsigned long long a = tile_of(rows), b = tile_of(t);
@@ -202,6 +229,8 @@ __device__ inline void times_turned(float d[8][4], const unsigned a[4][4], const
         }
     }
 }
+
+__device__ inline void hold(unsigned[4][4], unsigned) {}
 
 __device__ inline void finish(float[8][4], int) {}
 

@@ -299,13 +299,16 @@ impl Lowering<'_> {
             }
             I::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes } => {
                 let (numbers, scale) = check(sizes)?;
-                let rows = sizes.batch * sizes.heads * sizes.queries;
-                self.scratch = self.scratch.max(4 * rows);
-                let (g, along) = (self.at(*g)?, Address::Scratch(0));
-                let pointers = vec![self.at(*o)?, g, along];
-                let of_rows = [sizes.queries, sizes.heads, sizes.batch];
-                self.launch("attention_along", [rows.div_ceil(8), 1, 1], 256, pointers, &of_rows, Vec::new())?;
-                let read = vec![self.at(*q)?, self.at(*k)?, self.at(*v)?, self.at(*sums)?, g, along];
+                let places = sizes.queries.next_multiple_of(TILE);
+                let all = sizes.batch * sizes.heads * places;
+                // Two numbers for each row, which both kernels read.
+                self.scratch = self.scratch.max(2 * 4 * all);
+                let (g, of_rows) = (self.at(*g)?, Address::Scratch(0));
+                let pointers = vec![self.at(*o)?, g, self.at(*sums)?, of_rows];
+                let rows = [sizes.queries, sizes.heads, sizes.batch, places];
+                self.launch("attention_along", [all.div_ceil(32), 1, 1], 256, pointers, &rows, Vec::new())?;
+                let numbers = [&numbers[..], &[places]].concat();
+                let read = vec![self.at(*q)?, self.at(*k)?, self.at(*v)?, g, of_rows];
                 if let Some((by_k, by_v)) = by_kv {
                     let pointers = [read.clone(), vec![self.at(*by_k)?, self.at(*by_v)?]].concat();
                     let grid = tiles(sizes.keys, sizes);
