@@ -12,6 +12,8 @@ use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::spec::SearchSpec;
 use lora_rates_common::tokenizer::{self, Tokenizers, Tokens};
 use lora_rates_common::{picture, tensor_file};
+use rayon::prelude::*;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -187,32 +189,51 @@ impl Search {
         samples: &[PlanSample],
         pictures: &Pictures,
     ) -> Result<Microbatch, Error> {
-        let mut batch = Microbatch::default();
+        let mut drawn = Vec::with_capacity(samples.len());
         for sample in samples {
             let image = self.image(sample.image)?;
-            let place = usize::try_from(sample.image).unwrap_or(usize::MAX);
-            let prompt = self.prompts.get(place).ok_or(Error::NoImage(sample.image))?;
-            let latents = match (self.latents.get(&(sample.image, sample.flip)), pictures.get(&sample.image)) {
-                (Some(latents), _) => latents.clone(),
+            drawn.push(match (self.latents.get(&(sample.image, sample.flip)), pictures.get(&sample.image)) {
+                (Some(latents), _) => Cow::Borrowed(latents),
                 // A latent encoded for this use alone is drawn for this use alone. The step after the last there may
                 // be is none of a search's, and wraps only in what a damaged coordinator asks for.
                 (None, Some(picture)) => {
                     let Key { seed, step, sample: id } = sample.noise_key;
                     let key = Key { seed, step: step.wrapping_add(1), sample: id };
-                    draw(image, &encode(engine, image, sample.flip, picture)?, key)?
+                    Cow::Owned(draw(image, &encode(engine, image, sample.flip, picture)?, key)?)
                 }
                 (None, None) => return Err(Error::NoEncoding(image.path.clone())),
-            };
+            });
+        }
+        self.gather(samples, &drawn)
+    }
+
+    /// A microbatch all of whose latents are here already, which therefore needs no engine.
+    pub fn prepared(&self, samples: &[PlanSample]) -> Option<Microbatch> {
+        let known = |sample: &PlanSample| self.latents.get(&(sample.image, sample.flip)).map(Cow::Borrowed);
+        self.gather(samples, &samples.iter().map(known).collect::<Option<Vec<_>>>()?).ok()
+    }
+
+    fn gather(&self, samples: &[PlanSample], drawn: &[Cow<'_, Latents>]) -> Result<Microbatch, Error> {
+        let offset = self.spec.options.noise_offset;
+        let noise = |(sample, latents): (&PlanSample, &Cow<'_, Latents>)| {
             let mut noise = noise::latent_noise(sample.noise_key, latents.values.len());
-            let offset = self.spec.options.noise_offset;
             if offset > 0.0 {
                 noise::add_by_channel(&mut noise, &noise::noise_offset(sample.noise_key, LATENT_CHANNELS, offset));
             }
             if sample.negated {
                 noise.iter_mut().for_each(|value| *value = -*value);
             }
+            noise
+        };
+        // A millisecond a sample, for which a GPU would wait.
+        let noises: Vec<_> = samples.par_iter().zip(drawn).map(noise).collect();
+        let mut batch = Microbatch::default();
+        for ((sample, latents), noise) in samples.iter().zip(drawn).zip(noises) {
+            let image = self.image(sample.image)?;
+            let place = usize::try_from(sample.image).unwrap_or(usize::MAX);
+            let prompt = self.prompts.get(place).ok_or(Error::NoImage(sample.image))?;
             (batch.height, batch.width) = (latents.height, latents.width);
-            batch.latents.extend(latents.values);
+            batch.latents.extend(&latents.values);
             batch.noise.extend(noise);
             batch.timesteps.push(sample.timestep);
             batch.prompts.push(prompt.clone());

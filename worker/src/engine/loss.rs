@@ -2,6 +2,7 @@
 
 use super::{Error, Microbatch};
 use lora_rates_common::diffusion::{LossOptions, NoiseSchedule};
+use rayon::prelude::*;
 
 /// A judged prediction.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,13 +23,15 @@ pub struct Judged {
 /// A timestep out of range.
 pub fn noisy(batch: &Microbatch) -> Result<Vec<f32>, Error> {
     let schedule = NoiseSchedule::sdxl();
-    let size = batch.latents.len() / batch.timesteps.len().max(1);
-    let mut noisy = Vec::with_capacity(batch.latents.len());
-    let samples = batch.latents.chunks(size.max(1)).zip(batch.noise.chunks(size.max(1)));
-    for ((latents, noise), timestep) in samples.zip(&batch.timesteps) {
-        let mix = schedule.mix(*timestep).map_err(|e| Error::Request(e.to_string()))?;
-        noisy.extend(latents.iter().zip(noise).map(|(x, n)| mix.noisy((*x).into(), (*n).into()) as f32));
-    }
+    let size = (batch.latents.len() / batch.timesteps.len().max(1)).max(1);
+    let mut noisy = vec![0.0; batch.latents.len()];
+    let mixes = batch.timesteps.iter().map(|timestep| schedule.mix(*timestep)).collect::<Result<Vec<_>, _>>();
+    let mixes = mixes.map_err(|e| Error::Request(e.to_string()))?;
+    let samples = batch.latents.par_chunks(size).zip(batch.noise.par_chunks(size)).zip(&mixes);
+    noisy.par_chunks_mut(size).zip(samples).for_each(|(noisy, ((latents, noise), mix))| {
+        let both = latents.iter().zip(noise);
+        noisy.iter_mut().zip(both).for_each(|(y, (x, n))| *y = mix.noisy((*x).into(), (*n).into()) as f32);
+    });
     Ok(noisy)
 }
 
@@ -40,15 +43,15 @@ pub fn judge(batch: &Microbatch, options: &LossOptions, prediction: &[f32]) -> R
     let request = |e: lora_rates_common::diffusion::Error| Error::Request(e.to_string());
     let schedule = NoiseSchedule::sdxl();
     let samples = batch.timesteps.len();
+    if [batch.latents.len(), batch.noise.len()] != [prediction.len(); 2] || !prediction.len().is_multiple_of(samples) {
+        return Err(Error::Request("the prediction has another shape than the latents".into()));
+    }
     let size = (prediction.len() / samples.max(1)).max(1);
-    let mut judged =
-        Judged { mse: Vec::new(), losses: Vec::new(), loss: 0.0, grad: Vec::with_capacity(prediction.len()) };
-    for (sample, timestep) in batch.timesteps.iter().enumerate() {
+    let mut grad = vec![0.0; prediction.len()];
+    let one = |(sample, (timestep, grad)): (usize, (&u32, &mut [f32]))| {
         let range = sample * size..(sample + 1) * size;
-        let parts = (prediction.get(range.clone()), batch.latents.get(range.clone()), batch.noise.get(range));
-        let (Some(prediction), Some(latents), Some(noise)) = parts else {
-            return Err(Error::Request("the prediction has another shape than the latents".into()));
-        };
+        let (prediction, latents, noise) =
+            (&prediction[range.clone()], &batch.latents[range.clone()], &batch.noise[range]);
         let mix = schedule.mix(*timestep).map_err(request)?;
         let weight = batch.loss_weights.get(sample).copied().unwrap_or(1.0);
         let factor = options.factor(*timestep, weight).map_err(request)?;
@@ -59,17 +62,20 @@ pub fn judge(batch: &Microbatch, options: &LossOptions, prediction: &[f32]) -> R
         let slope = 2.0 * factor / (size as f64 * samples as f64);
         // One pass: the sum's additions must wait for each other, and the gradient is computed meanwhile.
         let mut squares = 0.0;
-        judged.grad.extend(prediction.iter().zip(latents).zip(noise).map(difference).map(|d| {
+        for (to, d) in grad.iter_mut().zip(prediction.iter().zip(latents).zip(noise).map(difference)) {
             squares += d * d;
-            (slope * d) as f32
-        }));
+            *to = (slope * d) as f32;
+        }
         let mse = squares / size as f64;
         if !mse.is_finite() {
             return Err(Error::NotFinite { sample, timestep: *timestep });
         }
-        judged.loss += factor * mse / samples as f64;
-        judged.losses.push(factor * mse);
-        judged.mse.push(mse);
-    }
-    Ok(judged)
+        Ok((mse, factor * mse))
+    };
+    // Sample by sample beside each other, added up in their order.
+    let places = batch.timesteps.par_iter().zip(grad.par_chunks_mut(size)).enumerate();
+    let judged: Vec<Result<(f64, f64), Error>> = places.map(one).collect();
+    let (mse, losses): (Vec<_>, Vec<_>) = judged.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    let loss = losses.iter().map(|loss| loss / samples as f64).sum();
+    Ok(Judged { mse, losses, loss, grad })
 }

@@ -14,7 +14,7 @@ use crate::device::{self, Device};
 use crate::engine::{self, EngineKind, EngineOptions};
 use crate::search::{self, Search};
 use lora_rates_common::checkpoint;
-use lora_rates_common::convert::{Failed, Progress};
+use lora_rates_common::convert::{Failed, Lease, Progress};
 use model::Model;
 use running::Running;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -73,15 +73,23 @@ struct Owner {
 impl Owner {
     fn run(mut self, commands: &Receiver<(u64, Command)>) {
         panics::listen();
-        while let Ok((epoch, command)) = commands.recv() {
+        let mut ahead = None;
+        while let Some((epoch, command)) = ahead.take().or_else(|| commands.recv().ok()) {
             if command.is_for_its_epoch_alone() && epoch != self.epoch.now() {
                 continue;
             }
             let id = command.search_id().to_owned();
             panics::forget();
             let mut suspect = false;
+            if matches!(command, Command::Lease(..)) {
+                ahead = commands.try_recv().ok();
+            }
+            let next = ahead.as_ref().and_then(|(of, next)| match next {
+                Command::Lease(lease, _) if *of == epoch && lease.search_id == id => Some(lease),
+                _ => None,
+            });
             // The device's libraries panic when a kernel fails: that ends the search here, not the worker.
-            let told = match catch_unwind(AssertUnwindSafe(|| self.obey(epoch, command))) {
+            let told = match catch_unwind(AssertUnwindSafe(|| self.obey(epoch, command, next))) {
                 Ok(Ok(None)) => continue,
                 Ok(Ok(Some(told))) => told,
                 Ok(Err(error)) => {
@@ -125,7 +133,8 @@ impl Owner {
         }
     }
 
-    fn obey(&mut self, epoch: u64, command: Command) -> Result<Option<Told>, Error> {
+    /// Does what is asked. A lease that is known to come next is prepared meanwhile.
+    fn obey(&mut self, epoch: u64, command: Command, next: Option<&Lease>) -> Result<Option<Told>, Error> {
         match command {
             Command::Prepare(task) => self.prepare(epoch, task).map(Some),
             Command::Release(id) => {
@@ -140,7 +149,7 @@ impl Owner {
                 }
                 let Some(model) = &mut self.model else { return Err(Error::NoModel(running.task.search_id.clone())) };
                 let wanted = || epoch == self.epoch.now();
-                running.obey(model, command, &mut teller(epoch, &self.outbox), &wanted)
+                running.obey(model, command, next, &mut teller(epoch, &self.outbox), &wanted)
             }
         }
     }

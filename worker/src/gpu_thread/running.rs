@@ -12,6 +12,7 @@ use lora_rates_common::convert::{Draw, Evaluate, Evaluated, Gradient, Lease, Pro
 use lora_rates_common::picture::to_png;
 use lora_rates_common::plan::PlanSample;
 use std::sync::Arc;
+use std::thread;
 
 /// A search that is prepared.
 pub(super) struct Running {
@@ -24,11 +25,21 @@ pub(super) struct Running {
     evaluated: Parts,
     /// The VAE is on the device, and is not needed for what comes next.
     vae: bool,
+    /// The samples of a lease that was known to come next, made ready while the one before was computed.
+    prepared: Option<(Vec<PlanSample>, Microbatch)>,
 }
 
 impl Running {
     pub(super) fn new(task: Arc<Task>, search: Search) -> Self {
-        Self { task, search, rates: None, parts: Parts::default(), evaluated: Parts::default(), vae: false }
+        Self {
+            task,
+            search,
+            rates: None,
+            parts: Parts::default(),
+            evaluated: Parts::default(),
+            vae: false,
+            prepared: None,
+        }
     }
 
     /// Does what is asked of this search; what takes long, as long as it is wanted.
@@ -36,6 +47,7 @@ impl Running {
         &mut self,
         model: &mut Model,
         command: Command,
+        next: Option<&Lease>,
         tell: &mut dyn FnMut(Progress),
         wanted: &dyn Fn() -> bool,
     ) -> Result<Option<Told>, Error> {
@@ -54,7 +66,7 @@ impl Running {
                 self.search.learn(encode.image, encode.flip, &moments)?;
                 Ok(None)
             }
-            Command::Lease(lease, pictures) => self.gradient(model, lease, &pictures, tell),
+            Command::Lease(lease, pictures) => self.gradient(model, lease, &pictures, next, tell),
             Command::Evaluate(evaluate, pictures) => self.losses(model, evaluate, &pictures, tell).map(Some),
             Command::Draw(draw) => self.draw(model, draw, tell, wanted),
             Command::Prepare(_) | Command::Release(_) => Ok(None),
@@ -67,6 +79,7 @@ impl Running {
         model: &mut Model,
         lease: Lease,
         pictures: &Pictures,
+        next: Option<&Lease>,
         tell: &mut dyn FnMut(Progress),
     ) -> Result<Option<Told>, Error> {
         let Lease { search_id, step, microbatch, batch } = lease;
@@ -76,15 +89,22 @@ impl Running {
         let mut parts = std::mem::take(&mut self.parts);
         let compute =
             |engine: &mut dyn GradientEngine, part: &Microbatch| engine.gradient(part, &rates.rates, &options);
-        let result = self.feel(model, &mut parts, &batch, &mut |engine, part| compute(engine, part).map(drop), tell);
-        let result = result.and_then(|()| {
-            parts.gradient(
-                &batch,
-                |part| self.attempt(model, |engine| compute(engine, part)),
-                |size| self.limited(size, tell),
-            )
+        let (result, prepared) = thread::scope(|scope| {
+            let prepare = |next: &Lease| Some((next.batch.samples.clone(), self.search.prepared(&next.batch.samples)?));
+            let preparing = next.map(|next| scope.spawn(move || prepare(next)));
+            let result =
+                self.feel(model, &mut parts, &batch, &mut |engine, part| compute(engine, part).map(drop), tell);
+            let result = result.and_then(|()| {
+                parts.gradient(
+                    &batch,
+                    |part| self.attempt(model, |engine| compute(engine, part)),
+                    |size| self.limited(size, tell),
+                )
+            });
+            // What could not be prepared is tried again when its turn comes, and then says why.
+            (result, preparing.and_then(|preparing| preparing.join().ok().flatten()))
         });
-        self.parts = parts;
+        (self.parts, self.prepared) = (parts, prepared);
         let result = result.map_err(|error| described(error, model, &batch))?;
         let (mse, loss, gradient) = (result.mse, result.loss, result.grad);
         Ok(Some(Told::Gradient(Gradient { search_id, step, microbatch, mse, loss, gradient })))
@@ -162,7 +182,10 @@ impl Running {
             engine.release_vae();
         }
         self.vae = false;
-        Ok(self.search.microbatch(engine, samples, pictures)?)
+        match self.prepared.take() {
+            Some((of, batch)) if of == samples => Ok(batch),
+            _ => Ok(self.search.microbatch(engine, samples, pictures)?),
+        }
     }
 
     /// Computes a part. Where memory ran out, the engine is made fit for a smaller one.

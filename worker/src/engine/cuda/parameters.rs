@@ -2,6 +2,7 @@
 
 use super::packed;
 use super::tape::Element;
+use rayon::prelude::*;
 
 /// Which parameter: its place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,7 +79,7 @@ pub fn channels_first(values: &[f32], [a, channels, height, width]: [usize; 4]) 
 fn swap(values: &[f32], [a, rows, columns]: [usize; 3]) -> Vec<f32> {
     let mut swapped = vec![0.0; a * rows * columns];
     let size = (rows * columns).max(1);
-    for (from, to) in values.chunks_exact(size).zip(swapped.chunks_exact_mut(size)) {
+    values.par_chunks_exact(size).zip(swapped.par_chunks_exact_mut(size)).for_each(|(from, to)| {
         // Long strided runs rather than many short ones.
         if rows < columns {
             for (row, numbers) in from.chunks_exact(columns).enumerate() {
@@ -90,7 +91,7 @@ fn swap(values: &[f32], [a, rows, columns]: [usize; 3]) -> Vec<f32> {
                 numbers.iter_mut().zip(column).for_each(|(to, number)| *to = *number);
             }
         }
-    }
+    });
     swapped
 }
 

@@ -3,6 +3,7 @@
 use super::{Element, Error, driver};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use half::bf16;
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// One allocation.
@@ -53,15 +54,20 @@ impl Memory {
     }
 }
 
+/// Numbers that a thread converts at least.
+const SHARE: usize = 1 << 14;
+
 /// Numbers as they lie on the device.
 pub(super) fn encode(values: &[f32], element: Element) -> Vec<u8> {
     let mut bytes = vec![0; values.len() * super::width(element)];
     match element {
         Element::Wide => {
-            bytes.as_chunks_mut().0.iter_mut().zip(values).for_each(|(to, x)| *to = x.to_le_bytes());
+            let places = bytes.as_chunks_mut().0.par_iter_mut().with_min_len(SHARE);
+            places.zip(values).for_each(|(to, x)| *to = x.to_le_bytes());
         }
         Element::Narrow => {
-            bytes.as_chunks_mut().0.iter_mut().zip(values).for_each(|(to, x)| *to = bf16::from_f32(*x).to_le_bytes());
+            let places = bytes.as_chunks_mut().0.par_iter_mut().with_min_len(SHARE);
+            places.zip(values).for_each(|(to, x)| *to = bf16::from_f32(*x).to_le_bytes());
         }
     }
     bytes
