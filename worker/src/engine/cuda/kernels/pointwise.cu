@@ -1,11 +1,19 @@
 // Elementwise kernels: eight numbers a thread. count, rows and the like are in units of numbers.
 
-// out = x + y. p: x y out; n: count, x wide, y wide, out wide
+// x += bias[i % c], where there is one.
+__device__ inline void add_bias(Eight &x, const void *bias, unsigned i, unsigned c) {
+    if (!bias) return;
+    Eight b = load8(bias, i % c, 1);
+    for (int k = 0; k < 8; k++) x.x[k] += b.x[k];
+}
+
+// out = x + y + bias. p: x y out bias; n: count, x wide, y wide, out wide, channels
 extern "C" __global__ void add(Arguments a) {
     unsigned i = first_of_eight();
     if (i >= (unsigned)a.n[0]) return;
     Eight x = load8(a.p[0], i, a.n[1]), y = load8(a.p[1], i, a.n[2]);
     for (int k = 0; k < 8; k++) x.x[k] += y.x[k];
+    add_bias(x, a.p[3], i, a.n[4]);
     store8(a.p[2], i, a.n[3], x);
 }
 
@@ -58,12 +66,13 @@ extern "C" __global__ void geglu_backward(Arguments a) {
     store8(a.p[2], at + c, a.n[4], u);
 }
 
-// out[b, p, c] = x + y[b, c]. p: x y out; n: count, c, numbers of a sample, x wide, y wide, out wide
+// out[b, p, c] = x + y[b, c] + bias[c]. p: x y out bias; n: count, c, numbers of a sample, x wide, y wide, out wide
 extern "C" __global__ void add_to_pixels(Arguments a) {
     unsigned i = first_of_eight(), c = a.n[1];
     if (i >= (unsigned)a.n[0]) return;
     Eight x = load8(a.p[0], i, a.n[3]), y = load8(a.p[1], i / (unsigned)a.n[2] * c + i % c, a.n[4]);
     for (int k = 0; k < 8; k++) x.x[k] += y.x[k];
+    add_bias(x, a.p[3], i, c);
     store8(a.p[2], i, a.n[5], x);
 }
 

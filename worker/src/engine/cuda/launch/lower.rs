@@ -134,7 +134,7 @@ impl Lowering<'_> {
                 self.convolution([self.at(*x)?, weight, at], geometry, false)?;
                 let Some(bias) = bias else { return Ok(()) };
                 let (count, channels) = (geometry.output.count(), geometry.output.channels);
-                let pointers = vec![at, Address::Parameter(*bias), at];
+                let pointers = vec![at, Address::Parameter(*bias), at, Address::Null];
                 // In place: every number is read and written by one thread.
                 let kernel = if channels.is_multiple_of(8) { "add_to_pixels" } else { "add_few" };
                 let numbers = [count, channels, count, 0, 0, 0];
@@ -176,9 +176,11 @@ impl Lowering<'_> {
 
     fn pointwise(&mut self, instruction: &Instruction) -> Result<(), Error> {
         match instruction {
-            I::Add { x, y, out, count } => {
-                let numbers = [*count, self.wide(*x), self.wide(*y), self.wide(*out)];
-                self.elementwise("add", *count, vec![self.at(*x)?, self.at(*y)?, self.at(*out)?], &numbers)
+            I::Add { x, y, bias, out, count } => {
+                let (bias, channels) = bias.map_or((Address::Null, *count), |(bias, c)| (Address::Parameter(bias), c));
+                let numbers = [*count, self.wide(*x), self.wide(*y), self.wide(*out), channels];
+                let pointers = vec![self.at(*x)?, self.at(*y)?, self.at(*out)?, bias];
+                self.elementwise("add", channels, pointers, &numbers)
             }
             I::Cast { x, out, count } => {
                 let numbers = [*count, self.wide(*x), self.wide(*out)];
@@ -202,10 +204,11 @@ impl Lowering<'_> {
                 let pointers = vec![self.at(*x)?, self.at(*g)?, self.at(*out)?];
                 self.elementwise("geglu_backward", *channels, pointers, &numbers)
             }
-            I::AddToPixels { x, y, out, shape } => {
+            I::AddToPixels { x, y, bias, out, shape } => {
                 let sample = shape.places() * shape.channels;
                 let numbers = [shape.count(), shape.channels, sample, self.wide(*x), self.wide(*y), self.wide(*out)];
-                let pointers = vec![self.at(*x)?, self.at(*y)?, self.at(*out)?];
+                let bias = bias.map_or(Address::Null, Address::Parameter);
+                let pointers = vec![self.at(*x)?, self.at(*y)?, self.at(*out)?, bias];
                 self.elementwise("add_to_pixels", shape.channels, pointers, &numbers)
             }
             I::SumPixels { g, out, shape } => {

@@ -62,8 +62,8 @@ impl Planner<'_> {
                 self.emit(Instruction::PointwiseBackward { function, x, g, out, count: shape.count() });
                 self.deposit(input, out);
             }
-            (Op::Add, _) => node.inputs.iter().for_each(|input| self.deposit(*input, g)),
-            (Op::AddToPixels, _) => {
+            (Op::Add { .. }, _) => node.inputs.iter().for_each(|input| self.deposit(*input, g)),
+            (Op::AddToPixels { .. }, _) => {
                 self.deposit(input, g);
                 if self.is_tracked(node.inputs[1]) {
                     let out = self.buffer_of(self.kind(node.inputs[1]));
@@ -101,7 +101,7 @@ impl Planner<'_> {
             None => self.cast(g, kind.element),
             Some(sum) => {
                 let out = self.buffer_of(kind);
-                self.emit(Instruction::Add { x: sum, y: g, out, count: kind.shape.count() });
+                self.emit(Instruction::Add { x: sum, y: g, bias: None, out, count: kind.shape.count() });
                 out
             }
         };

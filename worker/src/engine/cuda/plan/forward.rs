@@ -43,7 +43,7 @@ impl Planner<'_> {
             return;
         }
         if let Op::Conv { weight, bias, stack, shape: conv } = node.op {
-            let y = self.conv(x, weight, Some(bias.narrow), self.geometry(node, conv));
+            let y = self.conv(x, weight, bias.map(|bias| bias.narrow), self.geometry(node, conv));
             let y = match stack {
                 None => y,
                 Some(stack) => {
@@ -77,8 +77,13 @@ impl Planner<'_> {
             (Op::Geglu, _) => Instruction::Geglu { x, out, rows: shape.rows(), channels: shape.channels },
             (Op::Pointwise(function), _) => Instruction::Pointwise { function, x, out, count: shape.count() },
             (Op::Upsample, _) => Instruction::Upsample { x, out, shape: self.kind(node.inputs[0]).shape },
-            (Op::Add, Some(y)) => Instruction::Add { x, y, out, count: shape.count() },
-            (Op::AddToPixels, Some(y)) => Instruction::AddToPixels { x, y, out, shape },
+            (Op::Add { bias }, Some(y)) => {
+                let bias = bias.map(|bias| (bias.wide, shape.channels));
+                Instruction::Add { x, y, bias, out, count: shape.count() }
+            }
+            (Op::AddToPixels { bias }, Some(y)) => {
+                Instruction::AddToPixels { x, y, bias: bias.map(|bias| bias.wide), out, shape }
+            }
             (Op::Concat, Some(y)) => {
                 Instruction::Concat { x, y, out, rows: shape.rows(), channels: self.channels(&node.inputs) }
             }

@@ -102,12 +102,12 @@ pub enum Instruction {
         by_kv: Option<(Buffer, Buffer)>,
         sizes: Heads,
     },
-    /// `out = x + y`, in any types.
-    Add { x: Buffer, y: Buffer, out: Buffer, count: usize },
+    /// `out = x + y`, and a wide bias of so many channels, in any types.
+    Add { x: Buffer, y: Buffer, bias: Option<(ParameterId, usize)>, out: Buffer, count: usize },
     /// `out = x` in out's type.
     Cast { x: Buffer, out: Buffer, count: usize },
-    /// `out[b, p, c] = x[b, p, c] + y[b, c]`.
-    AddToPixels { x: Buffer, y: Buffer, out: Buffer, shape: Shape },
+    /// `out[b, p, c] = x[b, p, c] + y[b, c] + bias[c]`, the bias wide.
+    AddToPixels { x: Buffer, y: Buffer, bias: Option<ParameterId>, out: Buffer, shape: Shape },
     /// `out[b, c] = sum over p of g[b, p, c]`.
     SumPixels { g: Buffer, out: Buffer, shape: Shape },
     /// `out[rows, cx + cy] = [x[rows, cx], y[rows, cy]]`, in any types.

@@ -71,14 +71,17 @@ impl Reference {
                 let slope = |(x, g): (f32, f32)| (f64::from(g) * pointwise::derivative(*function, x.into())) as f32;
                 vec![(*out, get(x)?.into_iter().zip(get(g)?).map(slope).collect())]
             }
-            I::Add { x, y, out, .. } => {
-                vec![(*out, get(x)?.into_iter().zip(get(y)?).map(|(x, y)| x + y).collect())]
+            I::Add { x, y, bias, out, .. } => {
+                let bias = bias.map(|(bias, _)| self.parameter(bias)).transpose()?.unwrap_or(&[0.0]);
+                let sum = |((x, y), b): ((f32, f32), &f32)| x + y + b;
+                vec![(*out, get(x)?.into_iter().zip(get(y)?).zip(bias.iter().cycle()).map(sum).collect())]
             }
             I::Cast { x, out, .. } => vec![(*out, get(x)?)],
-            I::AddToPixels { x, y, out, shape } => {
+            I::AddToPixels { x, y, bias, out, shape } => {
                 let (y, one) = (get(y)?, shape.places() * shape.channels);
-                let sum = |(i, x): (usize, f32)| x + y[i / one * shape.channels + i % shape.channels];
-                vec![(*out, get(x)?.into_iter().enumerate().map(sum).collect())]
+                let bias = bias.map(|bias| self.parameter(bias)).transpose()?.unwrap_or(&[0.0]);
+                let sum = |((i, x), b): ((usize, f32), &f32)| x + y[i / one * shape.channels + i % shape.channels] + b;
+                vec![(*out, get(x)?.into_iter().enumerate().zip(bias.iter().cycle()).map(sum).collect())]
             }
             I::SumPixels { g, out, shape } => {
                 let mut sums = vec![0.0f64; shape.batch * shape.channels];

@@ -1,6 +1,6 @@
-//! Residual sums go into the epilogue of the product before them.
+//! Residual sums go into the epilogue of the product before them, biases of convolutions into the sum after them.
 
-use super::{Element, Node, Op, Tape, Value};
+use super::{Bias, Element, Node, Op, Tape, Value};
 use std::collections::HashMap;
 
 /// Makes `x + linear(y)` one node where x is wide, as the sum is, and nothing else reads `linear(y)`. The product then takes
@@ -14,7 +14,7 @@ pub fn fuse_residuals(tape: &mut Tape) {
     }
     let mut gone = vec![false; tape.nodes.len()];
     for place in 0..tape.nodes.len() {
-        let Node { op: Op::Add, inputs, output, segment } = &tape.nodes[place] else { continue };
+        let Node { op: Op::Add { .. }, inputs, output, segment } = &tape.nodes[place] else { continue };
         let [a, b] = [inputs[0], inputs[1]];
         let product = |value: Value| {
             let producer = *producers.get(&value)?;
@@ -36,4 +36,30 @@ pub fn fuse_residuals(tape: &mut Tape) {
     }
     let mut places = gone.into_iter();
     tape.nodes.retain(|_| !places.next().unwrap_or(false));
+}
+
+/// Leaves the bias of a convolution to the sum that alone reads its result: cuDNN's convolutions add none, and a pass of its
+/// own would read and write all of it.
+pub fn fuse_biases(tape: &mut Tape) {
+    let mut uses: HashMap<Value, usize> = HashMap::new();
+    tape.nodes.iter().flat_map(|node| &node.inputs).for_each(|input| *uses.entry(*input).or_default() += 1);
+    let mut biases: HashMap<Value, (usize, Bias)> = HashMap::new();
+    for (place, node) in tape.nodes.iter().enumerate() {
+        if let (Op::Conv { bias: Some(bias), .. }, Some(1)) = (node.op, uses.get(&node.output)) {
+            biases.insert(node.output, (place, bias));
+        }
+    }
+    for place in 0..tape.nodes.len() {
+        let Node { op, inputs, .. } = &mut tape.nodes[place];
+        let (bias, inputs) = match op {
+            Op::Add { bias } => (bias, inputs.as_slice()),
+            Op::AddToPixels { bias } => (bias, &inputs[..1]),
+            _ => continue,
+        };
+        let Some((conv, left)) = inputs.iter().find_map(|input| biases.remove(input)) else { continue };
+        *bias = Some(left);
+        if let Op::Conv { bias, .. } = &mut tape.nodes[conv].op {
+            *bias = None;
+        }
+    }
 }

@@ -8,7 +8,7 @@ mod load;
 mod record;
 mod unet;
 
-pub use fuse::fuse_residuals;
+pub use fuse::{fuse_biases, fuse_residuals};
 pub use load::TapeLoader;
 pub use record::Recorder;
 pub use unet::{Case, RecordedUnet, Stacks};
@@ -153,8 +153,8 @@ pub enum Op {
     Conv {
         /// `[outputs, kernel, kernel, inputs]`.
         weight: ParameterId,
-        /// `[outputs]`.
-        bias: Bias,
+        /// `[outputs]`; none where the sum that follows adds it.
+        bias: Option<Bias>,
         /// The networks on it.
         stack: Option<Stack>,
         /// Sizes.
@@ -185,10 +185,16 @@ pub enum Op {
     Geglu,
     /// A function of each number.
     Pointwise(Function),
-    /// Sum of both inputs.
-    Add,
-    /// The second input `[b, 1, c]` added to every pixel of the first.
-    AddToPixels,
+    /// Sum of both inputs, and of the bias.
+    Add {
+        /// `[channels]`.
+        bias: Option<Bias>,
+    },
+    /// The second input `[b, 1, c]`, and the bias, added to every pixel of the first.
+    AddToPixels {
+        /// `[channels]`.
+        bias: Option<Bias>,
+    },
     /// Both inputs' channels.
     Concat,
     /// Each pixel becomes four.

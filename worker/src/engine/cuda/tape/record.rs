@@ -120,7 +120,7 @@ impl Ops for Recorder {
         let side = |n: usize| (n + 2 * padding).saturating_sub(kernel) / stride + 1;
         let before = self.shape(x);
         let after = Shape { height: side(before.height), width: side(before.width), ..before.with(outputs) };
-        self.push(Op::Conv { weight, bias, stack, shape }, &[x], after, Element::Narrow)
+        self.push(Op::Conv { weight, bias: Some(bias), stack, shape }, &[x], after, Element::Narrow)
     }
 
     fn group_norm(&self, norm: &Norm, x: Value, eps: f64, silu: bool) -> Value {
@@ -154,7 +154,7 @@ impl Ops for Recorder {
     }
 
     fn add(&self, x: Value, y: Value) -> Value {
-        self.push(Op::Add, &[x, y], self.shape(x), Element::Wide)
+        self.push(Op::Add { bias: None }, &[x, y], self.shape(x), Element::Wide)
     }
 
     fn add_image(&self, x: Value, y: Value) -> Value {
@@ -162,7 +162,7 @@ impl Ops for Recorder {
     }
 
     fn add_to_pixels(&self, x: Value, y: Value) -> Value {
-        self.push(Op::AddToPixels, &[x, y], self.shape(x), self.element(x))
+        self.push(Op::AddToPixels { bias: None }, &[x, y], self.shape(x), self.element(x))
     }
 
     fn concat(&self, x: Value, y: Value) -> Value {

@@ -2,7 +2,7 @@
 
 use super::load::TapeLoader;
 use super::record::Recorder;
-use super::{Shape, Stack, Tape, Value, fuse_residuals};
+use super::{Shape, Stack, Tape, Value, fuse_biases, fuse_residuals};
 use crate::engine::cuda::Error;
 use crate::engine::cuda::parameters::Parameters;
 use crate::sdxl::unet::{Conditions, Unet};
@@ -74,6 +74,7 @@ impl RecordedUnet {
         let prediction = unet.output(&ops, outputs.last().copied().unwrap_or(noisy));
         let mut tape = ops.finish().map_err(Error::NotRecorded)?;
         fuse_residuals(&mut tape);
+        fuse_biases(&mut tape);
         Ok(Self { tape, noisy, time, vector, context, prediction })
     }
 }

@@ -89,3 +89,16 @@ fn keeping_the_stages_outputs_alone_takes_less_memory() {
     assert!(few.arena * 2 < all.arena, "{few:?} of {all:?}");
     assert!(few.kept < all.kept);
 }
+
+#[test]
+fn biases_of_convolutions_are_part_of_the_sums_after_them() {
+    let config = SdxlConfig::tiny();
+    let program = plan(&config, case(1, 8, 8), RATES, 4, 2, |_| false).program;
+    let convolutions = program.instructions.iter().filter_map(|i| match i {
+        Instruction::Conv { bias, .. } => Some(bias.is_none()),
+        _ => None,
+    });
+    let (left, own): (Vec<_>, Vec<_>) = convolutions.partition(|left| *left);
+    // Two in each of the 17 residual blocks; the first, the last, two that shrink and two that enlarge add their own.
+    assert_eq!((left.len(), own.len()), (34, 6));
+}
