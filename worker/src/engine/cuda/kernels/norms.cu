@@ -55,8 +55,7 @@ extern "C" __global__ void layer_norm(Arguments a) {
     }
 }
 
-// out = addend + inverse (e - mean(e) - z mean(e z)), e = g scale; narrowed is the same in bfloat16, if it isn't null.
-// p: x scale statistics g addend out narrowed; n: rows, c, x wide, g wide, out (and addend) wide
+// out = addend + inverse (e - mean(e) - z mean(e z)), e = g scale. p: x scale statistics g addend out; n: rows, c, x wide, g wide, out (and addend) wide
 extern "C" __global__ void layer_norm_backward(Arguments a) {
     long row = thread_index() / 32;
     int lane = threadIdx.x % 32, c = a.n[1];
@@ -101,7 +100,6 @@ extern "C" __global__ void layer_norm_backward(Arguments a) {
             }
             for (int k = 0; k < 8; k++) y.x[k] += inverse * (e[j].x[k] - sum - z[j].x[k] * along);
             store8(a.p[5], row * c + i, a.n[4], y);
-            if (a.p[6]) store8(a.p[6], row * c + i, 0, y);
         }
     }
 }
@@ -206,8 +204,8 @@ extern "C" __global__ void group_norm(Arguments a) {
     store8(a.p[4], i, a.n[4], x);
 }
 
-// As the layer norm's. p: x scale shift statistics g addend out means narrowed; n: count, c, numbers of a sample, x wide,
-// g wide, out (and addend) wide, silu
+// As the layer norm's. p: x scale shift statistics g addend out means; n: count, c, numbers of a sample, x wide, g wide,
+// out (and addend) wide, silu
 extern "C" __global__ void group_norm_backward(Arguments a) {
     unsigned i = first_of_eight();
     int c = a.n[1], channel = i % (unsigned)c;
@@ -225,5 +223,4 @@ extern "C" __global__ void group_norm_backward(Arguments a) {
         y.x[k] += s[1] * (e - m[0] - z * m[1]);
     }
     store8(a.p[6], i, a.n[5], y);
-    if (a.p[8]) store8(a.p[8], i, 0, y);
 }

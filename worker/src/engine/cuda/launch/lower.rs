@@ -333,10 +333,10 @@ impl Lowering<'_> {
                 let numbers = [*rows, eights(*channels)?, self.wide(*x), self.wide(*out)];
                 self.launch("layer_norm", [rows.div_ceil(8), 1, 1], 256, pointers, &numbers, vec![1e-5])
             }
-            I::LayerNormBackward { x, norm, statistics, g, addend, out, narrowed, rows, channels } => {
+            I::LayerNormBackward { x, norm, statistics, g, addend, out, rows, channels } => {
                 let (statistics, scale) = (self.at(*statistics)?, affine(norm)[0]);
-                let (g_at, addend, narrowed) = (self.at(*g)?, self.optional(*addend)?, self.optional(*narrowed)?);
-                let pointers = vec![self.at(*x)?, scale, statistics, g_at, addend, self.at(*out)?, narrowed];
+                let (g_at, addend) = (self.at(*g)?, self.optional(*addend)?);
+                let pointers = vec![self.at(*x)?, scale, statistics, g_at, addend, self.at(*out)?];
                 let numbers = [*rows, eights(*channels)?, self.wide(*x), self.wide(*g), self.wide(*out)];
                 self.launch("layer_norm_backward", [rows.div_ceil(8), 1, 1], 256, pointers, &numbers, Vec::new())
             }
@@ -350,7 +350,7 @@ impl Lowering<'_> {
                 let pointers = vec![at, scale, shift, kept, self.at(*out)?];
                 self.elementwise("group_norm", shape.channels, pointers, &numbers)
             }
-            I::GroupNormBackward { x, norm, silu, statistics, g, addend, out, narrowed, shape } => {
+            I::GroupNormBackward { x, norm, silu, statistics, g, addend, out, shape } => {
                 let ([scale, shift], silu) = (affine(norm), usize::from(*silu));
                 let (at, kept, g_at) = (self.at(*x)?, self.at(*statistics)?, self.at(*g)?);
                 let (x_wide, g_wide) = (self.wide(*x), self.wide(*g));
@@ -358,8 +358,7 @@ impl Lowering<'_> {
                 self.sums([at, scale, shift, kept, g_at], [x_wide, g_wide, silu], *shape, (means, 1, 0.0))?;
                 let sample = shape.places() * shape.channels;
                 let numbers = [shape.count(), shape.channels, sample, x_wide, g_wide, self.wide(*out), silu];
-                let (addend, narrowed) = (self.optional(*addend)?, self.optional(*narrowed)?);
-                let pointers = vec![at, scale, shift, kept, g_at, addend, self.at(*out)?, means, narrowed];
+                let pointers = vec![at, scale, shift, kept, g_at, self.optional(*addend)?, self.at(*out)?, means];
                 self.elementwise("group_norm_backward", shape.channels, pointers, &numbers)
             }
             _ => Ok(()),

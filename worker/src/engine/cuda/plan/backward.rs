@@ -7,7 +7,7 @@ use super::forward::Product;
 use super::instruction::Weight;
 use super::program::Stretch;
 use super::{Buffer, Instruction, Partial, Planner};
-use crate::engine::cuda::tape::{Element, Kind, Node, Op, Stack, Value};
+use crate::engine::cuda::tape::{Element, Node, Op, Stack, Value};
 use crate::ops::ConvShape;
 
 impl Planner<'_> {
@@ -15,50 +15,30 @@ impl Planner<'_> {
     pub(super) fn backward(&mut self, node: &Node) {
         let Some(g) = self.grads.remove(&node.output) else { return };
         let (input, x) = (node.inputs[0], self.at(node.inputs[0]));
-        let (shape, before) = (self.kind(node.output).shape, self.kind(input));
+        let shape = self.kind(node.output).shape;
         let kept = self.kept.get(&node.output).copied();
         match (node.op, kept) {
             (Op::Linear { .. }, _) => self.linear_backward(node, g),
             (Op::Conv { .. }, _) => self.conv_backward(node, g),
             (Op::GroupNorm { norm, silu, .. }, Some(statistics)) => {
-                let (addend, (out, narrowed)) = (self.grads.remove(&input), self.sum_of(before));
-                self.emit(Instruction::GroupNormBackward {
-                    x,
-                    norm,
-                    silu,
-                    statistics,
-                    g,
-                    addend,
-                    out,
-                    narrowed,
-                    shape,
-                });
+                let (addend, out) = (self.grads.remove(&input), self.gradient_of(input));
+                self.emit(Instruction::GroupNormBackward { x, norm, silu, statistics, g, addend, out, shape });
                 self.grads.insert(input, out);
             }
             (Op::LayerNorm { norm }, Some(statistics)) => {
-                let (addend, (out, narrowed)) = (self.grads.remove(&input), self.sum_of(before));
+                let (addend, out) = (self.grads.remove(&input), self.gradient_of(input));
                 let (rows, channels) = (shape.rows(), shape.channels);
-                self.emit(Instruction::LayerNormBackward {
-                    x,
-                    norm,
-                    statistics,
-                    g,
-                    addend,
-                    out,
-                    narrowed,
-                    rows,
-                    channels,
-                });
+                self.emit(Instruction::LayerNormBackward { x, norm, statistics, g, addend, out, rows, channels });
                 self.grads.insert(input, out);
             }
             (Op::Attention { .. }, Some(sums)) => self.attention_backward(node, g, sums),
             (Op::Geglu, _) => {
-                let out = self.buffer_of(before);
+                let out = self.gradient_of(input);
                 self.emit(Instruction::GegluBackward { x, g, out, rows: shape.rows(), channels: shape.channels });
                 self.deposit(input, out);
             }
             (Op::Pointwise(function), _) => {
-                let out = self.buffer_of(before);
+                let out = self.gradient_of(input);
                 self.emit(Instruction::PointwiseBackward { function, x, g, out, count: shape.count() });
                 self.deposit(input, out);
             }
@@ -66,15 +46,15 @@ impl Planner<'_> {
             (Op::AddToPixels { .. }, _) => {
                 self.deposit(input, g);
                 if self.is_tracked(node.inputs[1]) {
-                    let out = self.buffer_of(self.kind(node.inputs[1]));
+                    let out = self.gradient_of(node.inputs[1]);
                     self.emit(Instruction::SumPixels { g, out, shape });
                     self.deposit(node.inputs[1], out);
                 }
             }
             (Op::Concat, _) => self.concat_backward(node, g),
             (Op::Upsample, _) => {
-                let out = self.buffer_of(before);
-                self.emit(Instruction::UpsampleBackward { g, out, shape: before.shape });
+                let out = self.gradient_of(input);
+                self.emit(Instruction::UpsampleBackward { g, out, shape: self.kind(input).shape });
                 self.deposit(input, out);
             }
             (Op::Cast, _) => self.deposit(input, g),
@@ -83,12 +63,19 @@ impl Planner<'_> {
         }
     }
 
-    /// A buffer for a sum of gradients, and where that is wide one for the same in bfloat16, which the products below read.
-    fn sum_of(&mut self, kind: Kind) -> (Buffer, Option<Buffer>) {
-        let out = self.buffer_of(kind);
-        let narrowed = (kind.element == Element::Wide).then(|| self.buffer(Element::Narrow, kind.shape.count()));
-        self.narrowed.extend(narrowed.map(|narrowed| (out, narrowed)));
-        (out, narrowed)
+    /// The type of a value's gradient. That of the residual stream is narrow, though the stream itself is wide: half the
+    /// bytes for what is rounded anyway by the next product to read it. What has one row a sample, and the inputs, into whose
+    /// gradients all blocks add, stay wide.
+    fn gradient_element(&self, value: Value) -> Element {
+        let kind = self.kind(value);
+        let many = kind.shape.places() > 1 && self.tape.nodes.iter().any(|node| node.output == value);
+        if many { Element::Narrow } else { kind.element }
+    }
+
+    /// A buffer for a value's gradient.
+    fn gradient_of(&mut self, value: Value) -> Buffer {
+        let (element, count) = (self.gradient_element(value), self.kind(value).shape.count());
+        self.buffer(element, count)
     }
 
     /// Adds to a value's gradient.
@@ -96,12 +83,11 @@ impl Planner<'_> {
         if !self.is_tracked(value) {
             return;
         }
-        let kind = self.kind(value);
         let sum = match self.grads.remove(&value) {
-            None => self.cast(g, kind.element),
+            None => self.cast(g, self.gradient_element(value)),
             Some(sum) => {
-                let out = self.buffer_of(kind);
-                self.emit(Instruction::Add { x: sum, y: g, bias: None, out, count: kind.shape.count() });
+                let (out, count) = (self.gradient_of(value), self.kind(value).shape.count());
+                self.emit(Instruction::Add { x: sum, y: g, bias: None, out, count });
                 out
             }
         };
@@ -144,12 +130,12 @@ impl Planner<'_> {
             return;
         }
         if let (Some(scaled), Some(stack)) = (scaled, stack) {
-            let out = self.buffer_of(self.kind(input));
+            let out = self.gradient_of(input);
             let geometry = self.geometry(node, ConvShape { outputs: stack.rank, ..conv });
             self.emit(Instruction::ConvBackward { g: scaled, weight: stack.down, out, geometry });
             self.deposit(input, out);
         }
-        let out = self.buffer_of(self.kind(input));
+        let out = self.gradient_of(input);
         let geometry = self.geometry(node, conv);
         self.emit(Instruction::ConvBackward { g, weight, out, geometry });
         self.deposit(input, out);
@@ -173,12 +159,9 @@ impl Planner<'_> {
     fn attention_backward(&mut self, node: &Node, g: Buffer, sums: Buffer) {
         let [q, k, v] = [0, 1, 2].map(|input| self.at(node.inputs[input]));
         let (o, sizes) = (self.at(node.output), self.heads(node));
-        let by_q = self.buffer_of(self.kind(node.inputs[0]));
+        let by_q = self.gradient_of(node.inputs[0]);
         let keys_wanted = node.inputs[1..].iter().any(|value| self.is_tracked(*value));
-        let by_kv = keys_wanted.then(|| {
-            let kind = self.kind(node.inputs[1]);
-            (self.buffer_of(kind), self.buffer_of(kind))
-        });
+        let by_kv = keys_wanted.then(|| (self.gradient_of(node.inputs[1]), self.gradient_of(node.inputs[2])));
         self.emit(Instruction::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes });
         self.deposit(node.inputs[0], by_q);
         if let Some((by_k, by_v)) = by_kv {
@@ -191,7 +174,7 @@ impl Planner<'_> {
         let ([first, second], rows) = (self.channels(&node.inputs), self.kind(node.output).shape.rows());
         for (value, from, columns) in [(node.inputs[0], 0, first), (node.inputs[1], first, second)] {
             if self.is_tracked(value) {
-                let out = self.buffer_of(self.kind(value));
+                let out = self.gradient_of(value);
                 self.emit(Instruction::Slice { g, out, rows, width: first + second, from, columns });
                 self.deposit(value, out);
             }

@@ -52,8 +52,7 @@ pub enum Instruction {
     /// `out = silu?((x - mean) inverse scale + shift)` over 32 groups; statistics `[b, 32, 2]` are mean and
     /// `inverse = 1 / sqrt(variance + eps)`.
     GroupNorm { x: Buffer, norm: Norm, eps: f64, silu: bool, out: Buffer, statistics: Buffer, shape: Shape },
-    /// `out = addend + inverse (e - mean(e) - z mean(e z))` with z the standardised x and e the gradient by z;
-    /// `narrowed` is out in bfloat16.
+    /// `out = addend + inverse (e - mean(e) - z mean(e z))` with z the standardised x and e the gradient by z.
     GroupNormBackward {
         x: Buffer,
         norm: Norm,
@@ -62,7 +61,6 @@ pub enum Instruction {
         g: Buffer,
         addend: Option<Buffer>,
         out: Buffer,
-        narrowed: Option<Buffer>,
         shape: Shape,
     },
     /// As the group norm, over each row alone, eps 1e-5; statistics `[rows, 2]`.
@@ -75,7 +73,6 @@ pub enum Instruction {
         g: Buffer,
         addend: Option<Buffer>,
         out: Buffer,
-        narrowed: Option<Buffer>,
         rows: usize,
         channels: usize,
     },
@@ -236,10 +233,9 @@ impl Instruction {
             | I::Upsample { out, .. }
             | I::UpsampleBackward { out, .. }
             | I::SumChunks { out, .. }
+            | I::GroupNormBackward { out, .. }
+            | I::LayerNormBackward { out, .. }
             | I::ScaleColumns { out, .. } => vec![*out],
-            I::GroupNormBackward { out, narrowed, .. } | I::LayerNormBackward { out, narrowed, .. } => {
-                std::iter::once(*out).chain(*narrowed).collect()
-            }
             I::GroupNorm { out, statistics, .. } | I::LayerNorm { out, statistics, .. } => vec![*out, *statistics],
             I::Attention { out, sums, .. } => vec![*out, *sums],
             I::AttentionBackward { by_q, by_kv, .. } => {

@@ -26,8 +26,6 @@ struct Planner<'a> {
     kept: HashMap<Value, Buffer>,
     /// Weights with their networks, by their nodes' outputs.
     merged: HashMap<Value, Buffer>,
-    /// Wide buffers that an instruction has written in bfloat16 too, and where.
-    narrowed: HashMap<Buffer, Buffer>,
     /// Whether layers with many rows get such weights.
     merging: bool,
     /// Values that a gradient flows back through.
@@ -67,7 +65,6 @@ impl<'a> Planner<'a> {
             places: HashMap::new(),
             kept: HashMap::new(),
             merged: HashMap::new(),
-            narrowed: HashMap::new(),
             merging: false,
             tracked: Vec::new(),
             grads: HashMap::new(),
@@ -99,9 +96,6 @@ impl<'a> Planner<'a> {
     fn cast(&mut self, x: Buffer, element: Element) -> Buffer {
         if self.element(x) == element {
             return x;
-        }
-        if let Some(narrowed) = self.narrowed.get(&x) {
-            return *narrowed;
         }
         let count = self.buffers[x.0].count;
         let out = self.buffer(element, count);

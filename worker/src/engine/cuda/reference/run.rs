@@ -152,30 +152,19 @@ impl Reference {
                 let (y, s) = norms::forward(&get(x)?, sets, &self.affine(norm, false)?, 1e-5);
                 vec![(*out, y), (*statistics, s)]
             }
-            I::GroupNormBackward { x, norm, silu, statistics, g, addend, out, narrowed, shape } => {
+            I::GroupNormBackward { x, norm, silu, statistics, g, addend, out, shape } => {
                 let (sets, affine) = (Sets::Groups(*shape), self.affine(norm, *silu)?);
-                twice(
-                    *out,
-                    *narrowed,
-                    add(norms::backward(&get(x)?, &get(statistics)?, &get(g)?, sets, &affine), addend)?,
-                )
+                let y = norms::backward(&get(x)?, &get(statistics)?, &get(g)?, sets, &affine);
+                vec![(*out, add(y, addend)?)]
             }
-            I::LayerNormBackward { x, norm, statistics, g, addend, out, narrowed, rows, channels } => {
+            I::LayerNormBackward { x, norm, statistics, g, addend, out, rows, channels } => {
                 let (sets, affine) = (Sets::Rows { rows: *rows, channels: *channels }, self.affine(norm, false)?);
-                twice(
-                    *out,
-                    *narrowed,
-                    add(norms::backward(&get(x)?, &get(statistics)?, &get(g)?, sets, &affine), addend)?,
-                )
+                let y = norms::backward(&get(x)?, &get(statistics)?, &get(g)?, sets, &affine);
+                vec![(*out, add(y, addend)?)]
             }
             _ => Vec::new(),
         })
     }
-}
-
-/// A result, and where it is asked for the same as narrow numbers.
-fn twice(out: Buffer, narrowed: Option<Buffer>, values: Vec<f32>) -> Vec<(Buffer, Vec<f32>)> {
-    narrowed.map(|narrowed| (narrowed, values.clone())).into_iter().chain([(out, values)]).collect()
 }
 
 fn single(values: Vec<f64>) -> Vec<f32> {
