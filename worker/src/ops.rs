@@ -19,6 +19,8 @@ pub trait Ops {
     type Norm;
     /// Rows to look up.
     type Table;
+    /// Rated linear layers that read the same input.
+    type Joined;
 
     /// Rated linear layer: `[b, t, inputs]` to `[b, t, outputs]`.
     fn linear(&self, layer: &Self::Linear, x: Self::Tokens) -> Self::Tokens;
@@ -31,6 +33,17 @@ pub trait Ops {
     /// Multi-head attention of `q` `[b, t, c]` over `k`, `v` `[b, s, c]`, scaled by `1 / sqrt(c / heads)`; with
     /// `causal`, token i sees the tokens up to i.
     fn attention(&self, q: Self::Tokens, k: Self::Tokens, v: Self::Tokens, heads: usize, causal: bool) -> Self::Tokens;
+    /// Attention of the tokens `x` `[b, t, c]` among themselves, `qkv` being the layers that make q, k and v of them.
+    fn self_attention(&self, qkv: &Self::Joined, x: Self::Tokens, heads: usize) -> Self::Tokens;
+    /// Attention of the tokens `x` `[b, t, c]` over others `[b, s, inputs]`, `kv` being the layers that make k and v of these.
+    fn cross_attention(
+        &self,
+        q: &Self::Linear,
+        kv: &Self::Joined,
+        x: Self::Tokens,
+        over: Self::Tokens,
+        heads: usize,
+    ) -> Self::Tokens;
     /// `a * gelu(b)` for `x` = `[a, b]` along the channels; gelu is the exact one.
     fn geglu(&self, x: Self::Tokens) -> Self::Tokens;
     /// `x * sigmoid(x)`.
@@ -83,6 +96,13 @@ pub trait Loader {
         outputs: usize,
         bias: bool,
     ) -> Result<<Self::Ops as Ops>::Linear, Self::Error>;
+    /// As many layers as there are names, of the same sizes and without bias.
+    fn joined(
+        &mut self,
+        names: &[String],
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<<Self::Ops as Ops>::Joined, Self::Error>;
     /// `NAME.weight` `[outputs, inputs, kernel, kernel]` and `NAME.bias`.
     fn conv(&mut self, name: &str, shape: ConvShape) -> Result<<Self::Ops as Ops>::Conv, Self::Error>;
     /// `NAME.weight` and `NAME.bias` `[width]`.

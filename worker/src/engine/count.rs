@@ -100,6 +100,7 @@ impl Ops for Counter {
     type Conv = Layer;
     type Norm = ();
     type Table = ();
+    type Joined = Layer;
 
     fn linear(&self, layer: &Layer, x: Shape) -> Shape {
         let tracked = self.layer(layer, x, x.places());
@@ -119,6 +120,16 @@ impl Ops for Counter {
         let tracked = q.tracked || k.tracked || v.tracked;
         self.add(2.0 * product, if tracked { 4.0 * product } else { 0.0 });
         Shape { tracked, ..q }
+    }
+
+    fn self_attention(&self, qkv: &Layer, x: Shape, heads: usize) -> Shape {
+        let [q, k, v] = [(); 3].map(|()| self.linear(qkv, x));
+        self.attention(q, k, v, heads, false)
+    }
+
+    fn cross_attention(&self, q: &Layer, kv: &Layer, x: Shape, over: Shape, heads: usize) -> Shape {
+        let [k, v] = [(); 2].map(|()| self.linear(kv, over));
+        self.attention(self.linear(q, x), k, v, heads, false)
     }
 
     fn geglu(&self, x: Shape) -> Shape {
@@ -207,6 +218,10 @@ impl Loader for Shapes {
 
     fn linear(&mut self, name: &str, inputs: usize, outputs: usize, _: bool) -> Result<Layer, Infallible> {
         Ok(Layer { shape: ConvShape::pointwise(inputs, outputs), rated: name.contains("transformer_blocks") })
+    }
+
+    fn joined(&mut self, names: &[String], inputs: usize, outputs: usize) -> Result<Layer, Infallible> {
+        self.linear(&names[0], inputs, outputs, false)
     }
 
     fn conv(&mut self, _: &str, shape: ConvShape) -> Result<Layer, Infallible> {

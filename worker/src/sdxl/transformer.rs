@@ -15,18 +15,22 @@ pub struct SpatialTransformer<O: Ops> {
 
 struct Block<O: Ops> {
     norm1: O::Norm,
-    attn1: Attention<O>,
+    attn1: SelfAttention<O>,
     norm2: O::Norm,
-    attn2: Attention<O>,
+    attn2: CrossAttention<O>,
     norm3: O::Norm,
     geglu: O::Linear,
     out: O::Linear,
 }
 
-struct Attention<O: Ops> {
+struct SelfAttention<O: Ops> {
+    qkv: O::Joined,
+    out: O::Linear,
+}
+
+struct CrossAttention<O: Ops> {
     q: O::Linear,
-    k: O::Linear,
-    v: O::Linear,
+    kv: O::Joined,
     out: O::Linear,
 }
 
@@ -70,9 +74,9 @@ impl<O: Ops> Block<O> {
         let inner = 4 * channels;
         Ok(Self {
             norm1: loader.norm(&format!("{name}.norm1"), channels)?,
-            attn1: Attention::load(loader, &format!("{name}.attn1"), channels, channels)?,
+            attn1: SelfAttention::load(loader, &format!("{name}.attn1"), channels)?,
             norm2: loader.norm(&format!("{name}.norm2"), channels)?,
-            attn2: Attention::load(loader, &format!("{name}.attn2"), channels, context)?,
+            attn2: CrossAttention::load(loader, &format!("{name}.attn2"), channels, context)?,
             norm3: loader.norm(&format!("{name}.norm3"), channels)?,
             geglu: loader.linear(&format!("{name}.ff.net.0.proj"), channels, 2 * inner, true)?,
             out: loader.linear(&format!("{name}.ff.net.2"), inner, channels, true)?,
@@ -81,7 +85,7 @@ impl<O: Ops> Block<O> {
 
     fn forward(&self, ops: &O, x: O::Tokens, context: &O::Tokens, heads: usize) -> O::Tokens {
         let y = ops.layer_norm(&self.norm1, x.clone());
-        let x = ops.add(x, self.attn1.forward(ops, y.clone(), y, heads));
+        let x = ops.add(x, self.attn1.forward(ops, y, heads));
         let y = ops.layer_norm(&self.norm2, x.clone());
         let x = ops.add(x, self.attn2.forward(ops, y, context.clone(), heads));
         let y = ops.layer_norm(&self.norm3, x.clone());
@@ -90,20 +94,29 @@ impl<O: Ops> Block<O> {
     }
 }
 
-impl<O: Ops> Attention<O> {
+impl<O: Ops> SelfAttention<O> {
+    fn load<L: Loader<Ops = O>>(loader: &mut L, name: &str, channels: usize) -> Result<Self, L::Error> {
+        Ok(Self {
+            qkv: loader.joined(&["q", "k", "v"].map(|x| format!("{name}.to_{x}")), channels, channels)?,
+            out: loader.linear(&format!("{name}.to_out.0"), channels, channels, true)?,
+        })
+    }
+
+    fn forward(&self, ops: &O, x: O::Tokens, heads: usize) -> O::Tokens {
+        ops.linear(&self.out, ops.self_attention(&self.qkv, x, heads))
+    }
+}
+
+impl<O: Ops> CrossAttention<O> {
     fn load<L: Loader<Ops = O>>(loader: &mut L, name: &str, channels: usize, context: usize) -> Result<Self, L::Error> {
         Ok(Self {
             q: loader.linear(&format!("{name}.to_q"), channels, channels, false)?,
-            k: loader.linear(&format!("{name}.to_k"), context, channels, false)?,
-            v: loader.linear(&format!("{name}.to_v"), context, channels, false)?,
+            kv: loader.joined(&["k", "v"].map(|x| format!("{name}.to_{x}")), context, channels)?,
             out: loader.linear(&format!("{name}.to_out.0"), channels, channels, true)?,
         })
     }
 
     fn forward(&self, ops: &O, x: O::Tokens, context: O::Tokens, heads: usize) -> O::Tokens {
-        let q = ops.linear(&self.q, x);
-        let k = ops.linear(&self.k, context.clone());
-        let v = ops.linear(&self.v, context);
-        ops.linear(&self.out, ops.attention(q, k, v, heads, false))
+        ops.linear(&self.out, ops.cross_attention(&self.q, &self.kv, x, context, heads))
     }
 }

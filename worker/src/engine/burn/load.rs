@@ -48,6 +48,10 @@ impl<B: Backend> Loader for BurnLoader<'_, B> {
         })
     }
 
+    fn joined(&mut self, names: &[String], inputs: usize, outputs: usize) -> Result<Vec<Linear<B>>, Error> {
+        names.iter().map(|name| self.linear(name, inputs, outputs, false)).collect()
+    }
+
     fn conv(&mut self, name: &str, shape: ConvShape) -> Result<Conv<B>, Error> {
         let ConvShape { inputs, outputs, kernel, .. } = shape;
         Ok(Conv {

@@ -69,6 +69,7 @@ impl<B: Backend> Ops for BurnOps<B> {
     type Conv = Conv<B>;
     type Norm = Norm<B>;
     type Table = Table<B>;
+    type Joined = Vec<Linear<B>>;
 
     fn linear(&self, layer: &Linear<B>, x: Self::Tokens) -> Self::Tokens {
         linear(layer, self.rated(&layer.name), x)
@@ -88,6 +89,23 @@ impl<B: Backend> Ops for BurnOps<B> {
 
     fn attention(&self, q: Self::Tokens, k: Self::Tokens, v: Self::Tokens, heads: usize, causal: bool) -> Self::Tokens {
         attention(q, k, v, heads, causal)
+    }
+
+    fn self_attention(&self, qkv: &Vec<Linear<B>>, x: Self::Tokens, heads: usize) -> Self::Tokens {
+        let [q, k, v] = [0, 1, 2].map(|layer| self.linear(&qkv[layer], x.clone()));
+        attention(q, k, v, heads, false)
+    }
+
+    fn cross_attention(
+        &self,
+        q: &Linear<B>,
+        kv: &Vec<Linear<B>>,
+        x: Self::Tokens,
+        over: Self::Tokens,
+        heads: usize,
+    ) -> Self::Tokens {
+        let [k, v] = [0, 1].map(|layer| self.linear(&kv[layer], over.clone()));
+        attention(self.linear(q, x), k, v, heads, false)
     }
 
     fn geglu(&self, x: Self::Tokens) -> Self::Tokens {

@@ -8,7 +8,7 @@ use super::networks::Networks;
 use super::parameters::{Parameters, channels_first, channels_last};
 use super::plan::{Buffer, Program, Stretch, Wanted};
 use super::read::read_all;
-use super::tape::{Case, RecordedUnet, Recorder};
+use super::tape::{Case, Loaded, RecordedUnet, Recorder};
 use crate::engine::breakdown::Breakdown;
 use crate::engine::burn::Around;
 use crate::engine::loss::{judge, noisy};
@@ -34,6 +34,8 @@ pub struct CudaEngine<E: Executor, B: Backend> {
     config: UnetConfig,
     unet: Unet<Recorder>,
     parameters: Parameters,
+    /// The names of layers that are computed as one.
+    joined: Vec<Vec<String>>,
     /// How many of the parameters are the model's own.
     own: usize,
     networks: Networks,
@@ -59,7 +61,7 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
     /// A tensor can't be read, or the device has no room.
     pub fn load(mut executor: E, around: Around<B>, options: EngineOptions) -> Result<Self, engine::Error> {
         let config = around.source().config().unet.clone();
-        let (unet, mut parameters) = RecordedUnet::load(&config);
+        let Loaded { unet, mut parameters, joined } = RecordedUnet::load(&config);
         if options.fp8_base {
             parameters.pack();
         }
@@ -67,7 +69,7 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
         let (own, networks) = (parameters.len(), Networks::default());
         let (programs, checkpointing) = (HashMap::new(), options.gradient_checkpointing);
         let merging = !options.fp8_base;
-        Ok(Self { executor, around, config, unet, parameters, own, networks, checkpointing, merging, programs })
+        Ok(Self { executor, around, config, unet, parameters, joined, own, networks, checkpointing, merging, programs })
     }
 
     /// The device below.
@@ -209,7 +211,7 @@ impl<E: Executor, B: Backend> GradientEngine for CudaEngine<E, B> {
         self.parameters.truncate(self.own);
         self.executor.forget(self.own);
         self.around.attach(networks)?;
-        self.networks = Networks::attach(networks, &mut self.parameters, &mut self.executor)?;
+        self.networks = Networks::attach(networks, &self.joined, &mut self.parameters, &mut self.executor)?;
         Ok(())
     }
 

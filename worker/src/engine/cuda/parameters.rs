@@ -22,7 +22,9 @@ pub enum Form {
 pub struct Parameter {
     /// Canonical name of the stored tensor; for a network's factors the layer's name and `.down` or `.up`.
     pub name: String,
-    /// Shape as stored.
+    /// Tensors of the same sizes whose rows follow those of the first.
+    pub also: Vec<String>,
+    /// Shape as stored, of all of them together.
     pub shape: Vec<usize>,
     /// How it lies on the device.
     pub form: Form,

@@ -44,5 +44,10 @@ pub(super) fn read_all(
 }
 
 fn read(source: &Source, parameter: &Parameter) -> Result<Vec<f32>, engine::Error> {
-    Ok(parameter.arrange(singles(source.read(&parameter.name, &parameter.shape, DType::F32)?)?))
+    let (mut shape, mut values) = (parameter.shape.clone(), Vec::with_capacity(parameter.count()));
+    shape.iter_mut().take(1).for_each(|rows| *rows /= 1 + parameter.also.len());
+    for name in std::iter::once(&parameter.name).chain(&parameter.also) {
+        values.extend(singles(source.read(name, &shape, DType::F32)?)?);
+    }
+    Ok(parameter.arrange(values))
 }

@@ -2,7 +2,8 @@
 //! the same sums for the backward pass, which is our own kernels' in any case.
 //!
 //! The unified scaled-dot-product descriptor of cuDNN's backend interface: a graph of one operation, planned by its
-//! heuristics. q, k, v and o are strided as they lie: `[b, rows, heads 64]` seen as `[b, heads, rows, 64]`.
+//! heuristics. q, k, v and o are strided as they lie: `[b, rows, heads 64]`, side by side or
+//! not, seen as `[b, heads, rows, 64]`.
 
 use super::memory::Memory;
 use super::{Error, failed, reason};
@@ -186,14 +187,15 @@ fn plan(handle: sys::cudnnHandle_t, sizes: Heads) -> Result<Planned, Error> {
     let [b, h, d, n, m] = [batch, heads, size, queries, keys].map(|size| size as i64);
     let narrow = sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16;
     let single = sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
-    let strides = |rows: i64| [rows * h * d, d, h * d, 1];
+    let strides = |rows: i64, row: i64| [rows * row, d, row, 1];
+    let [of_q, of_k] = sizes.strides().map(|stride| stride as i64);
     let of_scale = Descriptor::tensor(6, single, [1; 4], [1; 4])?;
     of_scale.set(Name::CUDNN_ATTR_TENSOR_IS_BY_VALUE, Type::CUDNN_TYPE_BOOLEAN, &[true])?;
     let tensors = [
-        (Name::CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC, Descriptor::tensor(1, narrow, [b, h, n, d], strides(n))?),
-        (Name::CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC, Descriptor::tensor(2, narrow, [b, h, m, d], strides(m))?),
-        (Name::CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC, Descriptor::tensor(3, narrow, [b, h, m, d], strides(m))?),
-        (Name::CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC, Descriptor::tensor(4, narrow, [b, h, n, d], strides(n))?),
+        (Name::CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC, Descriptor::tensor(1, narrow, [b, h, n, d], strides(n, of_q))?),
+        (Name::CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC, Descriptor::tensor(2, narrow, [b, h, m, d], strides(m, of_k))?),
+        (Name::CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC, Descriptor::tensor(3, narrow, [b, h, m, d], strides(m, of_k))?),
+        (Name::CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC, Descriptor::tensor(4, narrow, [b, h, n, d], strides(n, h * d))?),
         (Name::CUDNN_ATTR_OPERATION_SDPA_FWD_STATSDESC, Descriptor::tensor(5, single, [b, h, n, 1], [h * n, n, 1, 1])?),
         (Name::CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC, of_scale),
     ];

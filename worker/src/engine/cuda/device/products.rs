@@ -8,7 +8,7 @@ use super::memory::Memory;
 use super::{Error, cache, driver, failed};
 use crate::engine::cuda::launch::Product;
 use cudarc::cublaslt::result as lt;
-use cudarc::cublaslt::sys::{self, cublasLtMatmulDescAttributes_t as Attribute};
+use cudarc::cublaslt::sys::{self, cublasLtMatmulDescAttributes_t as Attribute, cublasLtMatrixLayoutAttribute_t as Of};
 use cudarc::driver::CudaStream;
 use cudarc::driver::sys::CUevent_flags;
 use std::collections::{BTreeMap, HashMap};
@@ -36,18 +36,26 @@ struct Key {
     bias: bool,
     addend: bool,
     wide: bool,
+    parts: usize,
+    below: bool,
 }
 
 impl Key {
     fn of(product: &Product) -> Self {
-        let Product { rows, inner, columns, transposed, wide, bias, addend, .. } = *product;
-        Self { rows, inner, columns, transposed, bias: bias.is_some(), addend: addend.is_some(), wide }
+        let Product { rows, inner, columns, transposed, wide, bias, addend, parts, below, .. } = *product;
+        let below = below && parts > 1;
+        Self { rows, inner, columns, transposed, bias: bias.is_some(), addend: addend.is_some(), wide, parts, below }
     }
 
     fn name(&self) -> String {
-        let Self { rows, inner, columns, transposed, bias, addend, wide } = self;
+        let Self { rows, inner, columns, transposed, bias, addend, wide, parts, below } = self;
         let flags: String = [transposed, bias, addend, wide].map(|flag| if *flag { '1' } else { '0' }).iter().collect();
-        format!("{rows}x{inner}x{columns}-{flags}")
+        let parts = match (parts, below) {
+            (1, _) => String::new(),
+            (parts, false) => format!("-{parts}"),
+            (parts, true) => format!("-{parts}below"),
+        };
+        format!("{rows}x{inner}x{columns}-{flags}{parts}")
     }
 }
 
@@ -323,14 +331,34 @@ fn describe(key: &Key, bias: u64) -> Result<Planned, Error> {
     }
     let (rows, inner, columns) = (key.rows as u64, key.inner as u64, key.columns as u64);
     let (high, wide) = if key.transposed { (inner, columns) } else { (columns, inner) };
-    let layout = |kind, high: u64, wide: u64| lt::create_matrix_layout(kind, high, wide, high as i64).map_err(wrong);
+    // Of a matrix whose parts lie one below the other, or side by side.
+    let layout = |kind, high: u64, wide: u64, below: bool| {
+        let parts = key.parts as u64;
+        let (apart, next) = if below { (high, high * wide) } else { (parts * high, high) };
+        let layout = lt::create_matrix_layout(kind, high, wide, apart as i64).map_err(wrong)?;
+        if parts > 1 {
+            batch(layout, Of::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &(parts as i32))?;
+            batch(layout, Of::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &(next as i64))?;
+        }
+        Ok(layout)
+    };
     Ok(Planned {
         operation,
-        weight: layout(narrow, high, wide)?,
-        x: layout(narrow, inner, rows)?,
-        out: layout(kind, columns, rows)?,
+        weight: layout(narrow, high, wide, true)?,
+        x: layout(narrow, inner, rows, key.below)?,
+        out: layout(kind, columns, rows, key.below)?,
         algorithm: None,
     })
+}
+
+/// Sets an attribute of a matrix.
+fn batch<T>(layout: sys::cublasLtMatrixLayout_t, attribute: Of, value: &T) -> Result<(), Error> {
+    // SAFETY: the layout is valid, and the value has the type that the attribute is documented with.
+    #[allow(unsafe_code)]
+    unsafe {
+        lt::set_matrix_layout_attribute(layout, attribute, std::ptr::from_ref(value).cast(), std::mem::size_of::<T>())
+    }
+    .map_err(wrong)
 }
 
 /// Sets an attribute of an operation.

@@ -40,6 +40,8 @@ pub fn matmul(index: usize, side: usize) -> Result<f64, Error> {
         rows: side,
         inner: side,
         columns: side,
+        parts: 1,
+        below: false,
     };
     let places = Places { x: x.at(0)?, weight: weight.at(0)?, bias: 0, addend: 0, out: out.at(0)? };
     products.prepare(&stream, &product, &places, &workspace)?;

@@ -1,8 +1,8 @@
 // Attention with heads of 64 channels on the matrix units, after flash attention (Dao, "FlashAttention-2", 2023): scores
 // are never stored. Tiles of 64 queries and 64 keys, four warps of 16 rows each; the next tile is copied while one is
 // multiplied. The backward pass is two kernels, one for the gradients of k and v and one for that of q: each sums in its
-// own order, so there are no atomics and every run gives the same bits. q, k, v, o are narrow [b, rows, heads 64]; sums
-// [b, heads, rows] are logarithms of sums of exponentials. Rows beyond the last are zeros in a tile, and add nothing.
+// own order, so there are no atomics and every run gives the same bits. q, k, v, o are narrow [b, rows, heads 64], rows of q
+// and those of k and v as far apart as the strides say: they may lie side by side. Sums [b, heads, rows] are logarithms of sums of exponentials. Rows beyond the last are zeros in a tile, and add nothing.
 // The products themselves are in tiles.cu.
 
 #define LOG2E 1.44269504f
@@ -28,21 +28,20 @@ __device__ inline float row_max(float x) {
 }
 
 // Where this block's head begins in a matrix of so many rows a sample, which is less than 2^32 numbers.
-__device__ inline unsigned head_of(int rows, int heads) {
-    return (blockIdx.z * rows * heads + blockIdx.y) * 64;
+__device__ inline unsigned head_of(int rows, unsigned stride) {
+    return blockIdx.z * rows * stride + blockIdx.y * 64;
 }
 
-// grid: tiles of queries, heads, b. p: q k v out sums; n: queries, keys, heads, causal; f: scale
+// grid: tiles of queries, heads, b. p: q k v out sums; n: queries, keys, heads, causal, strides of q and of k; f: scale
 extern "C" __global__ void __launch_bounds__(128) attention(Arguments a) {
     __shared__ __align__(1024) bf16 tiles[2][2][CELLS], q[CELLS];
     int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
-    unsigned stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
     int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
     int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2;
     const bf16 *k = (const bf16 *)a.p[1], *v = (const bf16 *)a.p[2];
     unsigned p[4][4];
-    Part part = part_of(of_k, stride, 0, keys);
-    fetch((const bf16 *)a.p[0], part_of(of_q, stride, first, queries), q);
+    Part part = part_of(head_of(keys, a.n[5]), a.n[5], 0, keys);
+    fetch((const bf16 *)a.p[0], part_of(head_of(queries, a.n[4]), a.n[4], first, queries), q);
     fetch(k, part, tiles[0][0]);
     fetch(v, part, tiles[0][1]);
     float scale = a.f[0] * LOG2E, most[2] = {-1e30f, -1e30f}, sum[2] = {0.0f, 0.0f}, out[8][4], s[8][4];
@@ -93,7 +92,8 @@ extern "C" __global__ void __launch_bounds__(128) attention(Arguments a) {
             ((float *)a.p[4])[((long)blockIdx.z * heads + blockIdx.y) * queries + row] = all;
         }
     }
-    put((bf16 *)a.p[3] + of_q, stride, mine, queries, out, 1.0f / sum[0], 1.0f / sum[1]);
+    unsigned stride = heads * 64;
+    put((bf16 *)a.p[3] + head_of(queries, stride), stride, mine, queries, out, 1.0f / sum[0], 1.0f / sum[1]);
 }
 
 // Where a row's number is among those of so many places for each head; its second is a tile's rows further.
@@ -134,28 +134,31 @@ __device__ inline void probabilities(float s[8][4], const float sums[TILE], floa
     }
 }
 
-// grid: tiles of keys, heads, b. p: q k v g of_rows by_k by_v; n: queries, keys, heads, causal, places; f: scale
+// grid: tiles of keys, heads, b. p: q k v g of_rows by_k by_v; n: queries, keys, heads, causal, strides of q and of k,
+// places; f: scale
 extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_KEYS) attention_by_keys(Arguments a) {
     __shared__ __align__(1024) bf16 of_q[3][CELLS], of_g[2][CELLS];
     __shared__ __align__(16) float numbers[2][2 * TILE];
     int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
-    unsigned stride = heads * 64, from = head_of(queries, heads), to = head_of(keys, heads), nothing = keys >> 31;
+    unsigned stride = a.n[5], to = head_of(keys, stride), nothing = keys >> 31;
     int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
     int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2, begin = causal ? first : 0, four = threadIdx.x % 32 * 4;
     const bf16 *q = (const bf16 *)a.p[0], *g = (const bf16 *)a.p[3];
-    const float *rows = (const float *)a.p[4] + of_row((long)blockIdx.z * heads + blockIdx.y, 0, a.n[4]) + four;
+    const float *rows = (const float *)a.p[4] + of_row((long)blockIdx.z * heads + blockIdx.y, 0, a.n[6]) + four;
     unsigned k[4][4], v[4][4], p[4][4], e[4][4];
-    Part part = part_of(from, stride, begin, queries);
+    Part part_q = part_of(head_of(queries, a.n[4]), a.n[4], begin, queries);
+    Part part_g = part_of(head_of(queries, heads * 64), heads * 64, begin, queries);
     float scale = a.f[0] * LOG2E, by_k[8][4], by_v[8][4], s[8][4], d[8][4];
     zero(by_k);
     zero(by_v);
     // Beyond the last query q and g are 0, and their numbers are those of a tile that is there.
     for (int at = 0; at < 2; at++) {
-        fetch(q, part, of_q[at]);
-        fetch(g, part, of_g[at]);
+        fetch(q, part_q, of_q[at]);
+        fetch(g, part_g, of_g[at]);
         int tile = begin + at * TILE < queries ? begin + at * TILE : 0;
         copy16(&numbers[at][four], rows + tile * 2, 1);
-        advance(part);
+        advance(part_q);
+        advance(part_g);
     }
     rows_of((const bf16 *)a.p[1], to, stride, mine, keys, k);
     rows_of((const bf16 *)a.p[2], to, stride, mine, keys, v);
@@ -180,10 +183,11 @@ extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_KEYS) attention_by_k
         // Every warp is done with this tile's g and with the q of the one before.
         place = place == 2 ? 0 : place + 1;
         if (query + 2 * TILE < queries) {
-            fetch(q, part, of_q[place == 2 ? 0 : place + 1]);
-            fetch(g, part, of_g[now]);
+            fetch(q, part_q, of_q[place == 2 ? 0 : place + 1]);
+            fetch(g, part_g, of_g[now]);
             copy16(&numbers[now][four], rows + (query + 2 * TILE) * 2, 1);
-            advance(part);
+            advance(part_q);
+            advance(part_g);
         }
         hold(k, nothing);
         hold(v, nothing);
@@ -200,21 +204,21 @@ extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_KEYS) attention_by_k
     put((bf16 *)a.p[6] + to, stride, mine, keys, by_v, 1.0f, 1.0f);
 }
 
-// grid: tiles of queries, heads, b. p: q k v g of_rows by_q; n: queries, keys, heads, causal, places; f: scale
+// grid: tiles of queries, heads, b. p: q k v g of_rows by_q; n: queries, keys, heads, causal, strides of q and of k, places;
+// f: scale
 extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_QUERIES) attention_by_queries(Arguments a) {
     __shared__ __align__(1024) bf16 tiles[2][2][CELLS], q[CELLS], g[CELLS];
     int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
-    unsigned stride = heads * 64, of_q = head_of(queries, heads), of_k = head_of(keys, heads);
+    unsigned stride = a.n[4], of_q = head_of(queries, stride);
     int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
     int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2;
     const bf16 *k = (const bf16 *)a.p[1], *v = (const bf16 *)a.p[2];
-    Part part = part_of(of_q, stride, first, queries);
-    fetch((const bf16 *)a.p[0], part, q);
-    fetch((const bf16 *)a.p[3], part, g);
-    part = part_of(of_k, stride, 0, keys);
+    fetch((const bf16 *)a.p[0], part_of(of_q, stride, first, queries), q);
+    fetch((const bf16 *)a.p[3], part_of(head_of(queries, heads * 64), heads * 64, first, queries), g);
+    Part part = part_of(head_of(keys, a.n[5]), a.n[5], 0, keys);
     fetch(k, part, tiles[0][0]);
     fetch(v, part, tiles[0][1]);
-    const float *rows = (const float *)a.p[4] + of_row((long)blockIdx.z * heads + blockIdx.y, mine + r, a.n[4]);
+    const float *rows = (const float *)a.p[4] + of_row((long)blockIdx.z * heads + blockIdx.y, mine + r, a.n[6]);
     float sum[2] = {rows[0], rows[8]}, along[2] = {rows[TILE], rows[TILE + 8]};
     float scale = a.f[0] * LOG2E, by_q[8][4], s[8][4], d[8][4];
     unsigned e[4][4];

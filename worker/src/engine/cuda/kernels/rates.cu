@@ -1,17 +1,19 @@
 // What the rates do to the thin products, and their gradient: partial sums over fixed stretches of rows, then the sum of
 // those in order. The same numbers in every run.
 
-// out[rows, rank] = h * r by column. p: h rates out; n: rows rank, rank, first rate; h and out narrow
+// out[rows, rank] = h * r by column; of several parts below each other, each with its own rates, one part's after the
+// other's. p: h rates out; n: count, rank, first rate, numbers of a part; h and out narrow
 extern "C" __global__ void scale_columns(Arguments a) {
     unsigned i = first_of_eight();
     if (i >= (unsigned)a.n[0]) return;
-    Eight h = load8(a.p[0], i, 0), r = load8(a.p[1], a.n[2] + i % (unsigned)a.n[1], 1);
+    unsigned rate = a.n[2] + i / (unsigned)a.n[3] * a.n[1] + i % (unsigned)a.n[1];
+    Eight h = load8(a.p[0], i, 0), r = load8(a.p[1], rate, 1);
     for (int k = 0; k < 8; k++) h.x[k] *= r.x[k];
     store8(a.p[2], i, 0, h);
 }
 
-// partial[chunk, to..] = sum over the chunk's rows of h gh, 0 beyond the last row, and out = gh * r if out isn't null. A block for each chunk and
-// 32 columns: 8 threads along y take every eighth row, and are summed in their order.
+// partial[chunk, to..] = sum over the chunk's rows of h gh, 0 beyond the last row, and out = gh * r if out isn't null. A
+// block for each chunk and 32 columns: 8 threads along y take every eighth row, and are summed in their order.
 // p: h gh rates partial out; n: rows, rank, first rate, rows of a chunk, columns of partial, to; h and out narrow, gh wide
 extern "C" __global__ void rate_gradient(Arguments a) {
     __shared__ float sums[8][32];

@@ -108,7 +108,7 @@ impl Lowering<'_> {
 
     fn instruction(&mut self, instruction: &Instruction) -> Result<(), Error> {
         match instruction {
-            I::Product { x, weight, transposed, bias, addend, out, rows, inner, columns } => {
+            I::Product { x, weight, transposed, bias, addend, out, rows, inner, columns, parts } => {
                 let weight = match weight {
                     Weight::Parameter(weight) => self.weight(*weight)?,
                     Weight::Merged(merged) => self.at(*merged)?,
@@ -124,6 +124,8 @@ impl Lowering<'_> {
                     rows: *rows,
                     inner: *inner,
                     columns: *columns,
+                    parts: *parts,
+                    below: false,
                 };
                 self.steps.push(Step::Product(product));
                 Ok(())
@@ -245,16 +247,17 @@ impl Lowering<'_> {
         match instruction {
             I::ScaleColumns { h, rates, from, out, rows, rank } => {
                 let pointers = vec![self.at(*h)?, self.at(*rates)?, self.at(*out)?];
-                self.elementwise("scale_columns", *rank, pointers, &[rows * rank, *rank, *from])
+                self.elementwise("scale_columns", *rank, pointers, &[rows * rank, *rank, *from, rows * rank])
             }
-            I::Merge { weight, down, up, rates, from, scaled, out, rows, columns, rank } => {
+            I::Merge { weight, down, up, rates, from, scaled, out, rows, columns, rank, parts } => {
                 // The sum is read as it is stored.
                 if self.packed.contains_key(weight) {
                     return Err(Error::NotRecorded("a weight in eight bits with its networks"));
                 }
                 let turned = self.at(*scaled)?;
                 let pointers = vec![Address::Parameter(*up), self.at(*rates)?, turned];
-                self.elementwise("scale_columns", *rank, pointers, &[rows * rank, *rank, *from])?;
+                let numbers = [parts * rows * rank, *rank, *from, rows * rank];
+                self.elementwise("scale_columns", *rank, pointers, &numbers)?;
                 self.steps.push(Step::Product(Product {
                     x: turned,
                     weight: Address::Parameter(*down),
@@ -266,6 +269,8 @@ impl Lowering<'_> {
                     rows: *rows,
                     inner: *rank,
                     columns: *columns,
+                    parts: *parts,
+                    below: true,
                 }));
                 Ok(())
             }
@@ -285,14 +290,18 @@ impl Lowering<'_> {
 
     fn attention(&mut self, instruction: &Instruction) -> Result<(), Error> {
         let tiles = |rows: usize, sizes: &Heads| [rows.div_ceil(TILE), sizes.heads, sizes.batch];
-        let check = |sizes: &Heads| match sizes.size {
-            HEAD => Ok(([sizes.queries, sizes.keys, sizes.heads, usize::from(sizes.causal)], vec![1.0 / 8.0])),
-            _ => Err(Error::NotRecorded("heads of another size than 64")),
+        let check = |sizes: &Heads| {
+            let ([of_q, of_k], causal) = (sizes.strides(), usize::from(sizes.causal));
+            match sizes.size {
+                HEAD => Ok(([sizes.queries, sizes.keys, sizes.heads, causal, of_q, of_k], vec![1.0 / 8.0])),
+                _ => Err(Error::NotRecorded("heads of another size than 64")),
+            }
         };
         match instruction {
             I::Attention { q, k, v, out, sums, sizes } => {
                 let (numbers, scale) = check(sizes)?;
-                let places = [self.at(*q)?, self.at(*k)?, self.at(*v)?, self.at(*out)?, self.at(*sums)?];
+                let [q, k, v] = self.heads([q, k, v], sizes)?;
+                let places = [q, k, v, self.at(*out)?, self.at(*sums)?];
                 let grid = tiles(sizes.queries, sizes);
                 self.launch("attention", grid, 128, places.to_vec(), &numbers, scale)?;
                 if let Some(Step::Launch(own)) = self.steps.pop() {
@@ -311,17 +320,32 @@ impl Lowering<'_> {
                 let rows = [sizes.queries, sizes.heads, sizes.batch, places];
                 self.launch("attention_along", [all.div_ceil(32), 1, 1], 256, pointers, &rows, Vec::new())?;
                 let numbers = [&numbers[..], &[places]].concat();
-                let read = vec![self.at(*q)?, self.at(*k)?, self.at(*v)?, g, of_rows];
-                if let Some((by_k, by_v)) = by_kv {
-                    let pointers = [read.clone(), vec![self.at(*by_k)?, self.at(*by_v)?]].concat();
+                let [q, k, v] = self.heads([q, k, v], sizes)?;
+                let read = vec![q, k, v, g, of_rows];
+                let [by_k, by_v] = by_kv.unwrap_or([*by_q; 2]);
+                let [by_q, by_k, by_v] = self.heads([by_q, &by_k, &by_v], sizes)?;
+                if by_kv.is_some() {
+                    let pointers = [read.clone(), vec![by_k, by_v]].concat();
                     let grid = tiles(sizes.keys, sizes);
                     self.launch("attention_by_keys", grid, 128, pointers, &numbers, scale.clone())?;
                 }
-                let pointers = [read, vec![self.at(*by_q)?]].concat();
+                let pointers = [read, vec![by_q]].concat();
                 self.launch("attention_by_queries", tiles(sizes.queries, sizes), 128, pointers, &numbers, scale)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Where q, k and v, or their gradients, begin in these buffers.
+    fn heads(&self, buffers: [&Buffer; 3], sizes: &Heads) -> Result<[Address; 3], Error> {
+        let [q, k, v] = buffers.map(|buffer| self.at(*buffer));
+        let mut addresses = [q?, k?, v?];
+        for (address, begin) in addresses.iter_mut().zip(sizes.begins()) {
+            if let Address::Arena(offset) = address {
+                *offset += 2 * begin;
+            }
+        }
+        Ok(addresses)
     }
 
     fn normalise(&mut self, instruction: &Instruction) -> Result<(), Error> {

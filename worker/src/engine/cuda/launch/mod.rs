@@ -53,6 +53,9 @@ pub struct Product {
     pub rows: usize,
     pub inner: usize,
     pub columns: usize,
+    pub parts: usize,
+    /// Whether x, out and the addend have the parts one below the other, as the weight has.
+    pub below: bool,
 }
 
 /// A convolution without bias, or the gradient of its input.

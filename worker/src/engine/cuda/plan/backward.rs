@@ -110,14 +110,14 @@ impl Planner<'_> {
         if !wanted {
             return;
         }
-        let mut addend = self.grads.remove(&input);
+        let (mut addend, element) = (self.grads.remove(&input), self.gradient_element(input));
         if let (Some(scaled), Some(stack)) = (scaled, stack) {
-            let down = Product { weight: Weight::Parameter(stack.down), transposed: false, bias: None, addend };
-            addend = Some(self.product(scaled, down, shape.rows(), [stack.rank, inputs], Element::Narrow));
+            let down = Product { addend, ..Product::by(stack.down, false) };
+            addend = Some(self.product(scaled, down, shape.rows(), [stack.columns(), inputs], element));
         }
         let weight = merged.map_or(Weight::Parameter(weight), Weight::Merged);
-        let back = Product { weight, transposed: false, bias: None, addend };
-        let out = self.product(g, back, shape.rows(), [shape.channels, inputs], Element::Narrow);
+        let back = Product { weight, transposed: false, bias: None, addend, parts: 1 };
+        let out = self.product(g, back, shape.rows(), [shape.channels, inputs], element);
         self.grads.insert(input, out);
     }
 
@@ -144,29 +144,31 @@ impl Planner<'_> {
     /// The gradient by the rates of a layer, and `gh * r` if the gradient of the layer's input is wanted.
     fn rate_gradient(&mut self, node: &Node, g: Buffer, stack: Stack, wanted: bool) -> Option<Buffer> {
         let (h, rates, partial) = (*self.kept.get(&node.output)?, self.rates?, self.partial?);
-        let (shape, rank) = (self.kind(node.output).shape, stack.rank);
-        let rows = shape.rows();
-        let up = Product { weight: Weight::Parameter(stack.up), transposed: false, bias: None, addend: None };
-        let gh = self.product(g, up, rows, [shape.channels, rank], Element::Wide);
+        let (shape, Stack { parts, rank: of_one, rates: from, .. }) = (self.kind(node.output).shape, stack);
+        let (rows, rank) = (shape.rows(), stack.columns());
+        let up = Product { parts, ..Product::by(stack.up, false) };
+        let gh = self.product(g, up, rows, [shape.channels / parts, of_one], Element::Wide);
         let out = wanted.then(|| self.buffer(Element::Narrow, rows * rank));
         let to = self.stretches.last().map_or(0, |last| last.from + last.rank);
-        self.stretches.push(Stretch { rates: stack.rates, from: to, rank });
-        let (from, Partial { buffer: partial, chunks, columns }) = (stack.rates, partial);
+        let part = |part: usize| Stretch { rates: from + part * of_one, from: to + part * of_one, rank: of_one };
+        self.stretches.extend((0..parts).map(part));
+        let Partial { buffer: partial, chunks, columns } = partial;
         self.emit(Instruction::RateGradient { h, gh, rates, from, partial, chunks, columns, to, out, rows, rank });
         out
     }
 
     fn attention_backward(&mut self, node: &Node, g: Buffer, sums: Buffer) {
-        let [q, k, v] = [0, 1, 2].map(|input| self.at(node.inputs[input]));
-        let (o, sizes) = (self.at(node.output), self.heads(node));
-        let by_q = self.gradient_of(node.inputs[0]);
-        let keys_wanted = node.inputs[1..].iter().any(|value| self.is_tracked(*value));
-        let by_kv = keys_wanted.then(|| (self.gradient_of(node.inputs[1]), self.gradient_of(node.inputs[2])));
+        let ([q, k, v], o, sizes) = (self.places_of(&node.inputs), self.at(node.output), self.heads(node));
+        // What is one with q is differentiated with it.
+        let keys = if node.inputs.len() > 1 { &node.inputs[1..] } else { &node.inputs };
+        let keys_wanted = keys.iter().any(|value| self.is_tracked(*value));
+        let by: Vec<Buffer> = node.inputs.iter().map(|value| self.gradient_of(*value)).collect();
+        let [by_q, by_k, by_v] = [0, 1, 2].map(|input| by[input.min(by.len() - 1)]);
+        let by_kv = keys_wanted.then_some([by_k, by_v]);
         self.emit(Instruction::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes });
         self.deposit(node.inputs[0], by_q);
-        if let Some((by_k, by_v)) = by_kv {
-            self.deposit(node.inputs[1], by_k);
-            self.deposit(node.inputs[2], by_v);
+        if keys_wanted {
+            node.inputs.iter().zip(by).skip(1).for_each(|(value, by)| self.deposit(*value, by));
         }
     }
 

@@ -33,8 +33,9 @@ impl Instruction {
             2.0 * [batch, heads, size, queries, keys].into_iter().map(|n| *n as f64).product::<f64>()
         };
         match self {
-            I::Product { rows, inner, columns, .. } => 2.0 * *rows as f64 * *inner as f64 * *columns as f64,
-            I::Merge { rows, columns, rank, .. } => 2.0 * *rows as f64 * *columns as f64 * *rank as f64,
+            I::Product { rows, inner, columns, parts, .. } | I::Merge { rows, rank: inner, columns, parts, .. } => {
+                2.0 * [*rows, *inner, *columns, *parts].into_iter().map(|n| n as f64).product::<f64>()
+            }
             I::Conv { geometry, .. } | I::ConvBackward { geometry, .. } => {
                 let window = geometry.input.channels * geometry.conv.kernel.pow(2);
                 2.0 * geometry.output.count() as f64 * window as f64

@@ -1,6 +1,6 @@
 //! Nodes to leaf operations, forward.
 
-use super::instruction::{Heads, Weight};
+use super::instruction::{Heads, SideBySide, Weight};
 use super::{Buffer, Geometry, Instruction, Planner};
 use crate::engine::cuda::parameters::ParameterId;
 use crate::engine::cuda::tape::{Element, GROUPS, Node, Op, Shape, Stack, Value};
@@ -12,6 +12,14 @@ pub(super) struct Product {
     pub(super) transposed: bool,
     pub(super) bias: Option<ParameterId>,
     pub(super) addend: Option<Buffer>,
+    pub(super) parts: usize,
+}
+
+impl Product {
+    /// With nothing added.
+    pub(super) fn by(weight: ParameterId, transposed: bool) -> Self {
+        Self { weight: Weight::Parameter(weight), transposed, bias: None, addend: None, parts: 1 }
+    }
 }
 
 impl Planner<'_> {
@@ -27,14 +35,14 @@ impl Planner<'_> {
                 transposed: true,
                 bias: bias.map(|bias| bias.of(kind.element)),
                 addend: node.inputs.get(1).map(|residual| self.at(*residual)),
+                parts: 1,
             };
             let y = self.product(x, product, shape.rows(), [inputs, shape.channels], kind.element);
             let y = match stack {
                 None => y,
                 Some(stack) => {
-                    let down =
-                        Product { weight: Weight::Parameter(stack.down), transposed: true, bias: None, addend: None };
-                    let h = self.product(x, down, shape.rows(), [inputs, stack.rank], Element::Narrow);
+                    let down = Product::by(stack.down, true);
+                    let h = self.product(x, down, shape.rows(), [inputs, stack.columns()], Element::Narrow);
                     self.kept.insert(node.output, h);
                     if merged.is_some() { y } else { self.networks(node.output, h, stack, y) }
                 }
@@ -70,7 +78,7 @@ impl Planner<'_> {
                 Instruction::LayerNorm { x, norm, out, statistics, rows, channels }
             }
             (Op::Attention { .. }, _) => {
-                let (sizes, [k, v]) = (self.heads(node), [1, 2].map(|input| self.at(node.inputs[input])));
+                let (sizes, [_, k, v]) = (self.heads(node), self.places_of(&node.inputs));
                 let sums = self.keep(node.output, sizes.batch * sizes.heads * sizes.queries);
                 Instruction::Attention { q: x, k, v, out, sums, sizes }
             }
@@ -93,7 +101,7 @@ impl Planner<'_> {
         self.emit(instruction);
     }
 
-    /// `x [rows, inner]` times a weight, as `[rows, columns]`.
+    /// `x [rows, parts inner]` times a weight, as `[rows, parts columns]`.
     pub(super) fn product(
         &mut self,
         x: Buffer,
@@ -102,9 +110,9 @@ impl Planner<'_> {
         [inner, columns]: [usize; 2],
         element: Element,
     ) -> Buffer {
-        let out = self.buffer(element, rows * columns);
-        let Product { weight, transposed, bias, addend } = product;
-        self.emit(Instruction::Product { x, weight, transposed, bias, addend, out, rows, inner, columns });
+        let Product { weight, transposed, bias, addend, parts } = product;
+        let out = self.buffer(element, rows * parts * columns);
+        self.emit(Instruction::Product { x, weight, transposed, bias, addend, out, rows, inner, columns, parts });
         out
     }
 
@@ -116,12 +124,13 @@ impl Planner<'_> {
 
     /// What the networks add to `y`, given `h`: `y + (h * r) B^T`.
     fn networks(&mut self, output: Value, h: Buffer, stack: Stack, y: Buffer) -> Buffer {
-        let (shape, rank) = (self.kind(output).shape, stack.rank);
+        let (shape, Stack { parts, rank, rates: from, .. }) = (self.kind(output).shape, stack);
         let Some(rates) = self.rates else { return y };
-        let scaled = self.buffer(Element::Narrow, shape.rows() * rank);
-        self.emit(Instruction::ScaleColumns { h, rates, from: stack.rates, out: scaled, rows: shape.rows(), rank });
-        let up = Product { weight: Weight::Parameter(stack.up), transposed: true, bias: None, addend: Some(y) };
-        self.product(scaled, up, shape.rows(), [rank, shape.channels], self.element(y))
+        let scaled = self.buffer(Element::Narrow, shape.rows() * stack.columns());
+        let (rows, all) = (shape.rows(), stack.columns());
+        self.emit(Instruction::ScaleColumns { h, rates, from, out: scaled, rows, rank: all });
+        let up = Product { addend: Some(y), parts, ..Product::by(stack.up, true) };
+        self.product(scaled, up, rows, [rank, shape.channels / parts], self.element(y))
     }
 
     /// The weight of a layer with its networks, where `rows` are so many that it pays: it takes reading and writing the
@@ -139,9 +148,9 @@ impl Planner<'_> {
         }
         let (scaled, out) =
             (self.buffer(Element::Narrow, outputs * rank), self.buffer(Element::Narrow, outputs * inputs));
-        let Stack { down, up, rates: from, .. } = stack;
-        let (rows, columns) = (outputs, inputs);
-        self.emit(Instruction::Merge { weight, down, up, rates, from, scaled, out, rows, columns, rank });
+        let Stack { down, up, rates: from, parts, .. } = stack;
+        let (rows, columns) = (outputs / parts, inputs);
+        self.emit(Instruction::Merge { weight, down, up, rates, from, scaled, out, rows, columns, rank, parts });
         self.merged.insert(output, out);
         Some(out)
     }
@@ -159,13 +168,24 @@ impl Planner<'_> {
     }
 
     pub(super) fn heads(&self, node: &Node) -> Heads {
-        let (q, k) = (self.kind(node.inputs[0]).shape, self.kind(node.inputs[1]).shape);
+        let side_by_side = match node.inputs.len() {
+            1 => SideBySide::All,
+            2 => SideBySide::Keys,
+            _ => SideBySide::Nothing,
+        };
+        let k = node.inputs.get(1).unwrap_or(&node.inputs[0]);
+        let (q, k) = (self.kind(node.output).shape, self.kind(*k).shape);
         let (heads, causal) = match node.op {
             Op::Attention { heads, causal } => (heads.max(1), causal),
             _ => (1, false),
         };
         let Shape { batch, channels, .. } = q;
-        Heads { batch, heads, size: channels / heads, queries: q.places(), keys: k.places(), causal }
+        Heads { batch, heads, size: channels / heads, queries: q.places(), keys: k.places(), causal, side_by_side }
+    }
+
+    /// Where an attention's q, k and v lie: the last input is that of all that follow.
+    pub(super) fn places_of(&self, inputs: &[Value]) -> [Buffer; 3] {
+        [0, 1, 2].map(|input| self.at(inputs[input.min(inputs.len() - 1)]))
     }
 
     pub(super) fn channels(&self, inputs: &[Value]) -> [usize; 2] {

@@ -33,7 +33,8 @@ pub struct Geometry {
 #[allow(missing_docs, reason = "x, y, g, out and sizes mean the same everywhere, and each variant says its formula")]
 pub enum Instruction {
     /// `out[rows, columns] = x[rows, inner] w + bias + addend`, w being `[columns, inner]` and read transposed, or
-    /// `[inner, columns]`. x and the weight are narrow; the addend has the type of out.
+    /// `[inner, columns]`. x and the weight are narrow; the addend has the type of out. Of several parts, each is such a
+    /// product by itself: side by side in x, out and the addend, one below the other in w.
     Product {
         x: Buffer,
         weight: Weight,
@@ -44,6 +45,7 @@ pub enum Instruction {
         rows: usize,
         inner: usize,
         columns: usize,
+        parts: usize,
     },
     /// Convolution, all narrow.
     Conv { x: Buffer, weight: ParameterId, bias: Option<ParameterId>, out: Buffer, geometry: Geometry },
@@ -84,10 +86,10 @@ pub enum Instruction {
     Pointwise { function: Function, x: Buffer, out: Buffer, count: usize },
     /// `out = g f'(x)`.
     PointwiseBackward { function: Function, x: Buffer, g: Buffer, out: Buffer, count: usize },
-    /// Attention of `q [b, t, heads size]` over `k`, `v` `[b, s, heads size]`; `sums [b, heads, t]` is the logarithm of each
-    /// row's sum of exponentials of scaled scores.
+    /// Attention of `q [b, t, heads size]` over `k`, `v` `[b, s, heads size]`, which lie as `sizes` says; `sums [b, heads, t]` is
+    /// the logarithm of each row's sum of exponentials of scaled scores.
     Attention { q: Buffer, k: Buffer, v: Buffer, out: Buffer, sums: Buffer, sizes: Heads },
-    /// Gradients of q and, where asked, of k and v.
+    /// Gradients of q and, where asked, of k and v, which lie as q, k and v do.
     AttentionBackward {
         q: Buffer,
         k: Buffer,
@@ -96,7 +98,7 @@ pub enum Instruction {
         sums: Buffer,
         g: Buffer,
         by_q: Buffer,
-        by_kv: Option<(Buffer, Buffer)>,
+        by_kv: Option<[Buffer; 2]>,
         sizes: Heads,
     },
     /// `out = x + y`, and a wide bias of so many channels, in any types.
@@ -118,6 +120,7 @@ pub enum Instruction {
     /// `out = h * r` with `r = rates[from..from + rank]` by column.
     ScaleColumns { h: Buffer, rates: Buffer, from: usize, out: Buffer, rows: usize, rank: usize },
     /// `out[rows, columns] = weight + scaled down` with `scaled[rows, rank] = up * r`: the weight of a layer with its networks.
+    /// All parts, one below the other.
     Merge {
         weight: ParameterId,
         down: ParameterId,
@@ -129,6 +132,7 @@ pub enum Instruction {
         rows: usize,
         columns: usize,
         rank: usize,
+        parts: usize,
     },
     /// `partial[chunk, to..to + rank] = sum of h gh` over each [`CHUNK`] of rows, zeros beyond the last, and, where asked,
     /// `out = gh * r`. `partial` is `[chunks, columns]`.
@@ -166,6 +170,46 @@ pub struct Heads {
     pub keys: usize,
     /// Whether row i sees keys up to i alone.
     pub causal: bool,
+    /// How q, k and v lie.
+    pub side_by_side: SideBySide,
+}
+
+/// Which of q, k and v are one matrix, side by side in its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SideBySide {
+    /// Each is a matrix.
+    Nothing,
+    /// k and v.
+    Keys,
+    /// All three.
+    All,
+}
+
+impl Heads {
+    /// Channels of all heads.
+    pub fn channels(&self) -> usize {
+        self.heads * self.size
+    }
+
+    /// From one row to the next of q, and of k and v.
+    pub fn strides(&self) -> [usize; 2] {
+        let many = match self.side_by_side {
+            SideBySide::Nothing => [1, 1],
+            SideBySide::Keys => [1, 2],
+            SideBySide::All => [3, 3],
+        };
+        many.map(|n| n * self.channels())
+    }
+
+    /// Where the first row of q, k and v begins in its matrix.
+    pub fn begins(&self) -> [usize; 3] {
+        let before = match self.side_by_side {
+            SideBySide::Nothing => [0, 0, 0],
+            SideBySide::Keys => [0, 0, 1],
+            SideBySide::All => [0, 1, 2],
+        };
+        before.map(|n| n * self.channels())
+    }
 }
 
 /// Rows that one partial sum of a rate gradient covers.
@@ -239,7 +283,9 @@ impl Instruction {
             I::GroupNorm { out, statistics, .. } | I::LayerNorm { out, statistics, .. } => vec![*out, *statistics],
             I::Attention { out, sums, .. } => vec![*out, *sums],
             I::AttentionBackward { by_q, by_kv, .. } => {
-                std::iter::once(*by_q).chain(by_kv.iter().flat_map(|(k, v)| [*k, *v])).collect()
+                let mut written: Vec<_> = std::iter::once(*by_q).chain(by_kv.iter().flatten().copied()).collect();
+                written.dedup();
+                written
             }
             I::RateGradient { partial, out, .. } => std::iter::once(*partial).chain(*out).collect(),
             I::Merge { scaled, out, .. } => vec![*scaled, *out],

@@ -9,7 +9,7 @@ mod lifetimes;
 mod program;
 
 pub use arena::{ALIGNMENT, Arena, Interval, place};
-pub use instruction::{Buffer, CHUNK, Geometry, Heads, Instruction, Weight, chunks};
+pub use instruction::{Buffer, CHUNK, Geometry, Heads, Instruction, SideBySide, Weight, chunks};
 pub use program::{Books, Program, Stretch, Wanted};
 
 use super::tape::{Element, Kind, Node, Tape, Value};

@@ -158,7 +158,7 @@ impl Program {
 
 fn rank(op: &Op) -> Option<usize> {
     match op {
-        Op::Linear { stack, .. } | Op::Conv { stack, .. } => stack.map(|stack| stack.rank),
+        Op::Linear { stack, .. } | Op::Conv { stack, .. } => stack.map(|stack| stack.columns()),
         _ => None,
     }
 }

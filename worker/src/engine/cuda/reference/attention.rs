@@ -1,6 +1,6 @@
 //! Attention row by row.
 
-use crate::engine::cuda::plan::Heads;
+use crate::engine::cuda::plan::{Heads, SideBySide};
 
 /// One head of one sample inside a matrix of all heads.
 #[derive(Clone, Copy)]
@@ -37,6 +37,36 @@ impl Head {
         let seen = if self.sizes.causal { self.sizes.keys.min(row + 1) } else { self.sizes.keys };
         let scale = 1.0 / (self.sizes.size as f64).sqrt();
         (0..seen).map(|key| scale * dot(self.query(q, row), self.key(k, key))).collect()
+    }
+}
+
+/// q, k and v each by itself, of matrices in which they lie as the sizes say.
+pub(super) fn apart(matrices: [Vec<f32>; 3], sizes: Heads) -> [Vec<f32>; 3] {
+    let ([of_q, of_k], begins, width) = (sizes.strides(), sizes.begins(), sizes.channels());
+    let mut places = [of_q, of_k, of_k].into_iter().zip(begins);
+    matrices.map(|matrix| {
+        let (stride, begin) = places.next().unwrap_or((width, 0));
+        matrix.chunks_exact(stride).flat_map(|row| &row[begin..][..width]).copied().collect()
+    })
+}
+
+/// The matrices again; one that holds several is there as often.
+pub(super) fn together([q, k, v]: [Vec<f32>; 3], sizes: Heads) -> [Vec<f32>; 3] {
+    let join = |parts: &[&Vec<f32>]| -> Vec<f32> {
+        let rows = parts.first().map_or(0, |part| part.len() / sizes.channels());
+        let row = |row: usize| parts.iter().flat_map(move |part| &part[row * sizes.channels()..][..sizes.channels()]);
+        (0..rows).flat_map(row).copied().collect()
+    };
+    match sizes.side_by_side {
+        SideBySide::Nothing => [q, k, v],
+        SideBySide::Keys => {
+            let both = join(&[&k, &v]);
+            [q, both.clone(), both]
+        }
+        SideBySide::All => {
+            let all = join(&[&q, &k, &v]);
+            [all.clone(), all.clone(), all]
+        }
     }
 }
 

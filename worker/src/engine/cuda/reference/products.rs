@@ -17,6 +17,25 @@ pub(super) fn product(x: &[f32], w: &[f32], transposed: bool, [rows, inner, colu
     out
 }
 
+/// Several such products, side by side in `x [rows, parts inner]` and the result, one below the other in `w`.
+pub(super) fn side_by_side(
+    x: &[f32],
+    w: &[f32],
+    transposed: bool,
+    [rows, inner, columns]: [usize; 3],
+    parts: usize,
+) -> Vec<f64> {
+    let mut out = vec![0.0; rows * parts * columns];
+    for (part, w) in w.chunks_exact(inner * columns).enumerate().take(parts) {
+        let x: Vec<f32> = x.chunks_exact(parts * inner).flat_map(|x| &x[part * inner..][..inner]).copied().collect();
+        let y = product(&x, w, transposed, [rows, inner, columns]);
+        for (to, from) in out.chunks_exact_mut(parts * columns).zip(y.chunks_exact(columns)) {
+            to[part * columns..][..columns].copy_from_slice(from);
+        }
+    }
+    out
+}
+
 /// Sum over the rows of `h gh`, by column.
 pub(super) fn by_column(h: &[f32], gh: &[f32], rank: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64; rank];

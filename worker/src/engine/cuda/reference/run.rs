@@ -26,12 +26,12 @@ impl Reference {
     ) -> Result<(), Error> {
         let get = |buffer: &Buffer| self.get(program, *buffer);
         let written: Vec<(Buffer, Vec<f32>)> = match instruction {
-            I::Product { x, weight, transposed, bias, addend, out, rows, inner, columns } => {
+            I::Product { x, weight, transposed, bias, addend, out, rows, inner, columns, parts } => {
                 let w = match weight {
                     Weight::Parameter(weight) => Cow::Borrowed(self.parameter(*weight)?),
                     Weight::Merged(merged) => Cow::Owned(get(merged)?),
                 };
-                let mut y = products::product(&get(x)?, &w, *transposed, [*rows, *inner, *columns]);
+                let mut y = products::side_by_side(&get(x)?, &w, *transposed, [*rows, *inner, *columns], *parts);
                 if let Some(bias) = self.optional(bias)? {
                     y.iter_mut().enumerate().for_each(|(i, y)| *y += f64::from(bias[i % columns]));
                 }
@@ -51,14 +51,17 @@ impl Reference {
                 self.normalise(program, instruction)?
             }
             I::Attention { q, k, v, out, sums, sizes } => {
-                let (y, sum) = attention::forward(&get(q)?, &get(k)?, &get(v)?, *sizes);
+                let [q, k, v] = attention::apart([get(q)?, get(k)?, get(v)?], *sizes);
+                let (y, sum) = attention::forward(&q, &k, &v, *sizes);
                 vec![(*out, y), (*sums, sum)]
             }
             I::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes } => {
-                let (q, k, v, o, sums) = (get(q)?, get(k)?, get(v)?, get(o)?, get(sums)?);
+                let [q, k, v] = attention::apart([get(q)?, get(k)?, get(v)?], *sizes);
+                let (o, sums) = (get(o)?, get(sums)?);
                 let kept = attention::Kept { q: &q, k: &k, v: &v, o: &o, sums: &sums };
-                let [q, k, v] = attention::backward(&kept, &get(g)?, *sizes);
-                let kv = by_kv.map(|(by_k, by_v)| [(by_k, k), (by_v, v)]);
+                let by = attention::backward(&kept, &get(g)?, *sizes);
+                let [q, k, v] = attention::together(by, *sizes);
+                let kv = by_kv.map(|[by_k, by_v]| [(by_k, k), (by_v, v)]);
                 std::iter::once((*by_q, q)).chain(kv.into_iter().flatten()).collect()
             }
             I::Geglu { x, out, channels, .. } => vec![(*out, geglu(&get(x)?, *channels))],
@@ -105,10 +108,16 @@ impl Reference {
             I::ScaleColumns { h, rates, from, out, rank, .. } => {
                 vec![(*out, products::scale(&get(h)?, &get(rates)?[*from..from + rank]))]
             }
-            I::Merge { weight, down, up, rates, from, scaled, out, rows, columns, rank } => {
-                let (up, down) = (self.parameter(*up)?, self.parameter(*down)?);
-                let turned = self.stored(products::scale(up, &get(rates)?[*from..from + rank]));
-                let mut sum = products::product(&turned, down, false, [*rows, *rank, *columns]);
+            I::Merge { weight, down, up, rates, from, scaled, out, rows, columns, rank, parts } => {
+                let (up, down, rates) = (self.parameter(*up)?, self.parameter(*down)?, get(rates)?);
+                let (mut turned, mut sum) = (Vec::new(), Vec::new());
+                for part in 0..*parts {
+                    let rates = &rates[from + part * rank..][..*rank];
+                    let up = self.stored(products::scale(&up[part * rows * rank..][..rows * rank], rates));
+                    let down = &down[part * rank * columns..][..rank * columns];
+                    sum.extend(products::product(&up, down, false, [*rows, *rank, *columns]));
+                    turned.extend(up);
+                }
                 sum.iter_mut().zip(self.parameter(*weight)?).for_each(|(sum, weight)| *sum += f64::from(*weight));
                 vec![(*scaled, turned), (*out, single(sum))]
             }

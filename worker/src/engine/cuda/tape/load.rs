@@ -11,6 +11,18 @@ use std::convert::Infallible;
 pub struct TapeLoader {
     /// What has been noted.
     pub parameters: Parameters,
+    /// The names of layers that are computed as one.
+    pub joined: Vec<Vec<String>>,
+}
+
+/// Layers whose weights lie one below the other, `[parts outputs, inputs]`. Networks find them by the first's name.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    pub(super) name: String,
+    pub(super) weight: ParameterId,
+    pub(super) parts: usize,
+    /// Of each.
+    pub(super) outputs: usize,
 }
 
 /// A linear layer.
@@ -33,7 +45,7 @@ pub struct Conv {
 
 impl TapeLoader {
     fn add(&mut self, name: String, shape: Vec<usize>, form: Form, element: Element) -> ParameterId {
-        self.parameters.add(Parameter { name, shape, form, element, packed: false })
+        self.parameters.add(Parameter { name, also: Vec::new(), shape, form, element, packed: false })
     }
 
     fn bias(&mut self, name: &str, width: usize) -> Bias {
@@ -50,6 +62,21 @@ impl Loader for TapeLoader {
         let weight = self.add(format!("{name}.weight"), vec![outputs, inputs], Form::Plain, Element::Narrow);
         let bias = bias.then(|| self.bias(name, outputs));
         Ok(Linear { name: name.to_owned(), weight, bias, outputs })
+    }
+
+    fn joined(&mut self, names: &[String], inputs: usize, outputs: usize) -> Result<Joined, Infallible> {
+        let (parts, name) = (names.len(), names.first().cloned().unwrap_or_default());
+        let mut stored = names.iter().map(|name| format!("{name}.weight"));
+        let weight = self.parameters.add(Parameter {
+            name: stored.next().unwrap_or_default(),
+            also: stored.collect(),
+            shape: vec![parts * outputs, inputs],
+            form: Form::Plain,
+            element: Element::Narrow,
+            packed: false,
+        });
+        self.joined.push(names.to_vec());
+        Ok(Joined { name, weight, parts, outputs })
     }
 
     fn conv(&mut self, name: &str, shape: ConvShape) -> Result<Conv, Infallible> {

@@ -9,9 +9,9 @@ mod record;
 mod unet;
 
 pub use fuse::{fuse_biases, fuse_residuals};
-pub use load::TapeLoader;
+pub use load::{Joined, TapeLoader};
 pub use record::Recorder;
-pub use unet::{Case, RecordedUnet, Stacks};
+pub use unet::{Case, Loaded, RecordedUnet, Stacks};
 
 use super::parameters::ParameterId;
 use crate::ops::ConvShape;
@@ -110,17 +110,27 @@ impl Bias {
     }
 }
 
-/// The networks on one layer, stacked along rank and padded with zeros to a whole number of [`RANK_STEP`]s.
+/// The networks on one layer, stacked along rank and padded with zeros to a whole number of [`RANK_STEP`]s; or on layers that
+/// are computed as one, each of which is a part with as many columns and its own rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stack {
-    /// `A` `[rank, inputs]`, on convolutions `[rank, kernel, kernel, inputs]`.
+    /// `A` `[parts rank, inputs]`, on convolutions `[rank, kernel, kernel, inputs]`.
     pub down: ParameterId,
-    /// `B` `[outputs, rank]`.
+    /// `B` `[parts outputs, rank]`.
     pub up: ParameterId,
-    /// Columns, padding included.
+    /// How many layers it is the networks of.
+    pub parts: usize,
+    /// Columns of a part, padding included.
     pub rank: usize,
-    /// Where this layer's rates begin in the buffer of rates times scales.
+    /// Where the rates begin in the buffer of rates times scales, those of one part after the other's.
     pub rates: usize,
+}
+
+impl Stack {
+    /// Columns of all parts.
+    pub fn columns(&self) -> usize {
+        self.parts * self.rank
+    }
 }
 
 /// Stacks are padded to this, so that rows of bfloat16 begin at multiples of 16 bytes.
@@ -140,7 +150,8 @@ pub enum Function {
 /// What a node computes of its inputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op {
-    /// `x W^T + bias`, the networks' part, and the second input if there is one.
+    /// `x W^T + bias`, the networks' part, and the second input if there is one. Layers that read the same x are one, their
+    /// outputs side by side.
     Linear {
         /// `[outputs, inputs]`.
         weight: ParameterId,
@@ -174,7 +185,7 @@ pub enum Op {
         /// Scale and shift.
         norm: Norm,
     },
-    /// Attention of q over k and v, the inputs.
+    /// Attention of q over k and v, the inputs; those that layers made as one are one input, side by side.
     Attention {
         /// Heads.
         heads: usize,

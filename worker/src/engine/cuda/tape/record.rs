@@ -1,6 +1,6 @@
 //! Operations that compute nothing: they write down what is to be computed.
 
-use super::load::{Conv, Linear};
+use super::load::{Conv, Joined, Linear};
 use super::{Element, Function, Node, Norm, Op, Shape, Stack, Stacks, Tape, Value};
 use crate::engine::cuda::parameters::ParameterId;
 use crate::ops::{ConvShape, Ops};
@@ -80,6 +80,12 @@ impl Recorder {
         y
     }
 
+    fn joined(&self, layers: &Joined, x: Value) -> Value {
+        let x = self.narrow(x);
+        let op = Op::Linear { weight: layers.weight, bias: None, stack: self.stack(&layers.name) };
+        self.push(op, &[x], self.shape(x).with(layers.parts * layers.outputs), Element::Narrow)
+    }
+
     fn stack(&self, name: &str) -> Option<Stack> {
         self.stacks.get(name).copied()
     }
@@ -101,6 +107,7 @@ impl Ops for Recorder {
     type Conv = Conv;
     type Norm = Norm;
     type Table = ParameterId;
+    type Joined = Joined;
 
     fn linear(&self, layer: &Linear, x: Value) -> Value {
         let x = self.narrow(x);
@@ -134,6 +141,17 @@ impl Ops for Recorder {
     fn attention(&self, q: Value, k: Value, v: Value, heads: usize, causal: bool) -> Value {
         let inputs = [self.narrow(q), self.narrow(k), self.narrow(v)];
         self.push(Op::Attention { heads, causal }, &inputs, self.shape(q), Element::Narrow)
+    }
+
+    fn self_attention(&self, qkv: &Joined, x: Value, heads: usize) -> Value {
+        let shape = self.shape(x).with(qkv.outputs);
+        let qkv = self.joined(qkv, x);
+        self.push(Op::Attention { heads, causal: false }, &[qkv], shape, Element::Narrow)
+    }
+
+    fn cross_attention(&self, q: &Linear, kv: &Joined, x: Value, over: Value, heads: usize) -> Value {
+        let (q, kv) = (self.linear(q, x), self.joined(kv, over));
+        self.push(Op::Attention { heads, causal: false }, &[q, kv], self.shape(q), Element::Narrow)
     }
 
     fn geglu(&self, x: Value) -> Value {

@@ -26,6 +26,16 @@ pub struct Case {
     pub tokens: usize,
 }
 
+/// The UNet's text over names alone.
+pub struct Loaded {
+    /// The text.
+    pub unet: Unet<Recorder>,
+    /// The parameters that it needs.
+    pub parameters: Parameters,
+    /// The names of layers that are computed as one.
+    pub joined: Vec<Vec<String>>,
+}
+
 /// A recorded UNet, and which of its values come from outside or go there.
 pub struct RecordedUnet {
     /// All nodes.
@@ -43,11 +53,12 @@ pub struct RecordedUnet {
 }
 
 impl RecordedUnet {
-    /// The UNet's text over names alone, and the parameters that it needs.
-    pub fn load(config: &UnetConfig) -> (Unet<Recorder>, Parameters) {
+    /// Makes the UNet's text.
+    pub fn load(config: &UnetConfig) -> Loaded {
         let mut loader = TapeLoader::default();
         let Ok(unet) = Unet::load(&mut loader, config);
-        (unet, loader.parameters)
+        let TapeLoader { parameters, joined } = loader;
+        Loaded { unet, parameters, joined }
     }
 
     /// Records a forward pass over a microbatch of these sizes.

@@ -7,7 +7,7 @@ use crate::device;
 use crate::engine::cuda::device::Gpu;
 use crate::engine::cuda::executor::Executor;
 use crate::engine::cuda::parameters::Parameters;
-use crate::engine::cuda::plan::{Buffer, Heads, Program, Wanted};
+use crate::engine::cuda::plan::{Buffer, Heads, Program, SideBySide, Wanted};
 use crate::engine::cuda::tape::{Case, Shape};
 use lora_rates_common::diffusion::LossOptions;
 
@@ -73,8 +73,9 @@ fn the_gpu_gives_what_the_reference_gives_for_every_instruction() {
 fn the_gpu_is_right_at_the_sizes_of_the_real_model() {
     let Some(gpu) = gpu() else { return };
     let mut subject = OnGpu { gpu, ready: None };
-    for (queries, keys, causal) in ATTENTIONS.into_iter().chain([(1024, 1024, false), (1024, 77, false)]) {
-        attention(&mut subject, Heads { batch: 2, heads: 2, size: 64, queries, keys, causal });
+    let real = [(1024, 1024, false, SideBySide::All), (1024, 77, false, SideBySide::Keys)];
+    for (queries, keys, causal, side_by_side) in ATTENTIONS.into_iter().chain(real) {
+        attention(&mut subject, Heads { batch: 2, heads: 2, size: 64, queries, keys, causal, side_by_side });
     }
     for (channels, element) in NORMS {
         norms(&mut subject, Shape { batch: 2, height: 32, width: 32, channels }, element);

@@ -2,7 +2,7 @@
 
 use crate::engine::cuda::parameters::{Form, Parameter, Parameters};
 use crate::engine::cuda::plan::{Program, Wanted};
-use crate::engine::cuda::tape::{Case, Element, RANK_STEP, RecordedUnet, Stack};
+use crate::engine::cuda::tape::{Case, Element, Loaded, RANK_STEP, RecordedUnet, Stack};
 use lora_rates_common::sdxl::LayerKind;
 use lora_rates_common::sdxl::config::SdxlConfig;
 use lora_rates_common::sdxl::layout;
@@ -26,7 +26,7 @@ pub(super) fn plan(
     narrow: usize,
     rated: impl Fn(&str) -> bool,
 ) -> Planned {
-    let (unet, mut parameters) = RecordedUnet::load(&config.unet);
+    let Loaded { unet, mut parameters, joined } = RecordedUnet::load(&config.unet);
     let own = parameters.len();
     let rank = rank.next_multiple_of(RANK_STEP);
     let mut stacks = HashMap::new();
@@ -35,14 +35,21 @@ pub(super) fn plan(
             LayerKind::Linear { inputs, outputs } => (inputs, outputs),
             LayerKind::Conv { inputs, outputs, kernel, .. } => (inputs * kernel * kernel, outputs),
         };
+        let one = vec![layer.name.clone()];
+        let group = joined.iter().find(|names| names.contains(&layer.name)).unwrap_or(&one);
+        if stacks.contains_key(&group[0]) {
+            continue;
+        }
+        let parts = group.len();
         let mut add = |name: String, shape: Vec<usize>| {
-            parameters.add(Parameter { name, shape, form: Form::Plain, element: Element::Narrow, packed: false })
+            let (form, element) = (Form::Plain, Element::Narrow);
+            parameters.add(Parameter { name, also: Vec::new(), shape, form, element, packed: false })
         };
-        let down = add(format!("{}.down", layer.name), vec![rank, inputs]);
-        let up = add(format!("{}.up", layer.name), vec![outputs, rank]);
-        stacks.insert(layer.name, Stack { down, up, rank, rates: 0 });
+        let down = add(format!("{}.down", layer.name), vec![parts * rank, inputs]);
+        let up = add(format!("{}.up", layer.name), vec![parts * outputs, rank]);
+        stacks.insert(group[0].clone(), Stack { down, up, parts, rank, rates: 0 });
     }
     let recorded = RecordedUnet::record(&unet, &config.unet, Arc::new(stacks), case).unwrap();
-    let program = Program::plan(&recorded, wanted, rank, narrow).unwrap();
+    let program = Program::plan(&recorded, wanted, 3 * rank, narrow).unwrap();
     Planned { program, parameters, own }
 }

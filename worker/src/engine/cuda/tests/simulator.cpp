@@ -174,11 +174,14 @@ static void store(char *p, long i, bool wide, float x) { if (wide) ((float *)p)[
 static void product() {
     char *x = address(), *w = address(), *bias = address(), *addend = address(), *out = address();
     bool transposed = take<uint32_t>(), wide = take<uint32_t>();
-    long rows = take<uint64_t>(), inner = take<uint64_t>(), columns = take<uint64_t>();
-    for (long r = 0; r < rows; r++) for (long c = 0; c < columns; c++) {
-        double sum = (bias ? load(bias, c, wide) : 0.0) + (addend ? load(addend, r * columns + c, wide) : 0.0);
-        for (long k = 0; k < inner; k++) sum += (double)load(x, r * inner + k, 0) * load(w, transposed ? c * inner + k : k * columns + c, 0);
-        store(out, r * columns + c, wide, (float)sum);
+    long rows = take<uint64_t>(), inner = take<uint64_t>(), columns = take<uint64_t>(), parts = take<uint64_t>(), below = take<uint64_t>();
+    // Where a part's row is, of so many numbers.
+    auto row = [&](long part, long r, long width) { return below ? (part * rows + r) * width : (r * parts + part) * width; };
+    for (long part = 0; part < parts; part++) for (long r = 0; r < rows; r++) for (long c = 0; c < columns; c++) {
+        long to = row(part, r, columns) + c, from = row(part, r, inner), weight = part * inner * columns;
+        double sum = (bias ? load(bias, c, wide) : 0.0) + (addend ? load(addend, to, wide) : 0.0);
+        for (long k = 0; k < inner; k++) sum += (double)load(x, from + k, 0) * load(w, weight + (transposed ? c * inner + k : k * columns + c), 0);
+        store(out, to, wide, (float)sum);
     }
 }
 

@@ -103,14 +103,15 @@ impl Simulator {
     }
 
     fn product(&mut self, product: &Product) {
-        let Product { x, weight, transposed, bias, addend, out, wide, rows, inner, columns } = product;
+        let Product { x, weight, transposed, bias, addend, out, wide, rows, inner, columns, parts, below } = product;
         let null = Address::Null;
         let addresses = [*x, *weight, bias.unwrap_or(null), addend.unwrap_or(null), *out];
-        let mut parts = vec![4u32.to_le_bytes().to_vec()];
-        parts.extend(addresses.map(|address| self.place(address)));
-        parts.extend([*transposed, *wide].map(|flag| u32::from(flag).to_le_bytes().to_vec()));
-        parts.extend([*rows, *inner, *columns].map(|n| (n as u64).to_le_bytes().to_vec()));
-        self.send(&parts);
+        let mut sent = vec![4u32.to_le_bytes().to_vec()];
+        sent.extend(addresses.map(|address| self.place(address)));
+        sent.extend([*transposed, *wide].map(|flag| u32::from(flag).to_le_bytes().to_vec()));
+        let numbers = [*rows, *inner, *columns, *parts, usize::from(*below)];
+        sent.extend(numbers.map(|n| (n as u64).to_le_bytes().to_vec()));
+        self.send(&sent);
     }
 
     fn place(&self, address: Address) -> Vec<u8> {

@@ -5,7 +5,9 @@ use super::kernels::Subject;
 use super::simulator::Simulator;
 use crate::engine::cuda::executor::Executor;
 use crate::engine::cuda::parameters::{Form, Parameter, Parameters};
-use crate::engine::cuda::plan::{Buffer, BufferInfo, CHUNK, Heads, Instruction, Interval, Program, chunks, place};
+use crate::engine::cuda::plan::{
+    Buffer, BufferInfo, CHUNK, Heads, Instruction, Interval, Program, SideBySide, chunks, place,
+};
 use crate::engine::cuda::reference::Reference;
 use crate::engine::cuda::tape::{Element, GROUPS, Norm, Shape};
 use lora_rates_common::sdxl::random::uniform;
@@ -81,6 +83,7 @@ fn norm(parameters: &mut Parameters, channels: usize) -> Norm {
     let mut add = |name: &str| {
         parameters.add(Parameter {
             name: name.into(),
+            also: Vec::new(),
             shape: vec![channels],
             form: Form::Plain,
             element: Wide,
@@ -92,32 +95,49 @@ fn norm(parameters: &mut Parameters, channels: usize) -> Norm {
 
 /// Attention and its gradients.
 pub(super) fn attention(subject: &mut dyn Subject, sizes: Heads) {
-    let Heads { batch, heads, size, queries, keys, causal } = sizes;
-    let (of_q, of_k) = ((Narrow, batch * queries * heads * size), (Narrow, batch * keys * heads * size));
-    let [q, k, v, o, sums, g, by_q, by_k, by_v] = [0, 1, 2, 3, 4, 5, 6, 7, 8].map(Buffer);
-    let by_kv = Some((by_k, by_v));
+    let Heads { batch, heads, queries, keys, causal, side_by_side, .. } = sizes;
+    let [of_q, of_k] = sizes.strides();
+    let (of_o, of_q) = ((Narrow, batch * queries * sizes.channels()), (Narrow, batch * queries * of_q));
+    let of_k = (Narrow, batch * keys * of_k);
+    // Those that lie side by side are the first's buffer.
+    let [k, v] = match side_by_side {
+        SideBySide::Nothing => [1, 2],
+        SideBySide::Keys => [1, 1],
+        SideBySide::All => [0, 0],
+    };
+    let [q, k, v, by_q, by_k, by_v] = [0, k, v, 6, 6 + k, 6 + v].map(Buffer);
+    let [o, sums, g] = [3, 4, 5].map(Buffer);
+    let by_kv = Some([by_k, by_v]);
     let trial = Trial {
         instructions: vec![
             Instruction::Attention { q, k, v, out: o, sums, sizes },
             Instruction::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes },
         ],
-        buffers: vec![of_q, of_k, of_k, of_q, (Wide, batch * heads * queries), of_q, of_q, of_k, of_k],
+        buffers: vec![of_q, of_k, of_k, of_o, (Wide, batch * heads * queries), of_o, of_q, of_k, of_k],
         parameters: Parameters::default(),
         given: vec![0, 1, 2, 5],
-        compared: vec![3, 4, 6, 7, 8],
+        compared: vec![3, 4, by_q.0, by_k.0, by_v.0],
     };
-    trial.compare(&format!("{queries} over {keys}, causal {causal}"), subject, [8e-3, 1e-6]);
+    let what = format!("{queries} over {keys}, causal {causal}, side by side {side_by_side:?}");
+    trial.compare(&what, subject, [8e-3, 1e-6]);
 }
 
 /// The trials of attention that fit a test on the processor: full and cut off tiles.
-pub(super) const ATTENTIONS: [(usize, usize, bool); 5] =
-    [(64, 64, false), (70, 130, false), (9, 77, false), (77, 77, true), (130, 130, true)];
+pub(super) const ATTENTIONS: [(usize, usize, bool, SideBySide); 7] = [
+    (64, 64, false, SideBySide::Nothing),
+    (70, 130, false, SideBySide::Nothing),
+    (9, 77, false, SideBySide::Keys),
+    (70, 130, false, SideBySide::Keys),
+    (130, 130, false, SideBySide::All),
+    (77, 77, true, SideBySide::Nothing),
+    (130, 130, true, SideBySide::All),
+];
 
 #[test]
 fn attention_is_right_for_tiles_that_are_full_or_cut_off_and_for_the_past_alone() {
     let Some(mut simulator) = Simulator::start() else { return };
-    for (queries, keys, causal) in ATTENTIONS {
-        attention(&mut simulator, Heads { batch: 2, heads: 2, size: 64, queries, keys, causal });
+    for (queries, keys, causal, side_by_side) in ATTENTIONS {
+        attention(&mut simulator, Heads { batch: 2, heads: 2, size: 64, queries, keys, causal, side_by_side });
     }
 }
 
