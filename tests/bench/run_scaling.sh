@@ -70,16 +70,20 @@ start_worker() { # start_worker PLACE
     pids+=($!)
 }
 
-# One search; writes its steps as JSON lines with the time of arrival, and the metrics at the first and last timed step.
-measure() { # measure NETWORKS ACCUMULATION LABEL [COMMAND AT THE MIDDLE]
+# One search by so many workers. They join it one after the other, as soon as each has read the model and the networks; steps
+# count from when all have taken part.
+measure() { # measure NETWORKS WORKERS ACCUMULATION LABEL [PROCESS TO KILL AMONG THE STEPS THAT COUNT]
     local files=()
     for ((n = 0; n < $1; n++)); do files+=("$scratch/files/networks/network$n.safetensors"); done
-    "$bin/lora-rates" search --coordinator $url --pretrained_model_name_or_path model \
-        --network_weights "${files[@]}" --train_data_dir "$scratch/files/pictures" --resolution "$resolution" \
-        --train_batch_size "$batch" --gradient_accumulation_steps "$2" --max_train_steps $((warm + steps)) \
-        --seed 1 --mixed_precision "$precision" --json --overwrite --name "$3" --output_dir "$scratch/out" --output_name "$3" \
-        2>"$scratch/$3.log" |
-        python3 tests/bench/scaling.py record "$scratch/$3.jsonl" "http://127.0.0.1:$admin/metrics" "$warm" "${@:4}"
+    local search=(--pretrained_model_name_or_path model --network_weights "${files[@]}"
+        --train_data_dir "$scratch/files/pictures" --resolution "$resolution" --train_batch_size "$batch"
+        --gradient_accumulation_steps "$3" --max_train_steps 100000 --seed 1 --mixed_precision "$precision"
+        --overwrite --name "$4" --output_dir "$scratch/out" --output_name "$4")
+    python3 tests/bench/scaling.py record "$scratch/$4.jsonl" "http://127.0.0.1:$admin/metrics" "$2" "$warm" "$steps" \
+        "${5:-0}" "$bin/lora-rates" $url "${search[@]}" 2>"$scratch/$4.log" || {
+        tail -3 "$scratch/$4.log" >&2
+        exit 1
+    }
 }
 
 for count in "${count_list[@]}"; do
@@ -87,15 +91,15 @@ for count in "${count_list[@]}"; do
     # Workers say when they are there; a search before that would be made by fewer.
     python3 tests/bench/scaling.py wait "http://127.0.0.1:$admin/metrics" "$count" 120
     for n in $networks; do
-        measure "$n" "$count" "n$n-w$count-a$count"
+        measure "$n" "$count" "$count" "n$n-w$count-a$count"
         if ((count == 1 && most > 1)); then
             # The whole of the largest batch on one worker: for a fixed total batch, and the numbers to compare with.
-            for other in "${count_list[@]:1}"; do measure "$n" "$other" "n$n-w1-a$other"; done
+            for other in "${count_list[@]:1}"; do measure "$n" 1 "$other" "n$n-w1-a$other"; done
         fi
     done
 done
 if ((kill && most > 1)); then
     first=${networks%% *}
-    measure "$first" "$most" "n$first-w$most-a$most-kill" kill -9 "${worker_pids[$((most - 1))]}"
+    measure "$first" "$most" "$most" "n$first-w$most-a$most-kill" "${worker_pids[$((most - 1))]}"
 fi
-python3 tests/bench/scaling.py report "$scratch" "$batch" "$warm"
+python3 tests/bench/scaling.py report "$scratch"

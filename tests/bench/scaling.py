@@ -1,8 +1,10 @@
 """The arithmetic of run_scaling.sh: waits for workers, records a search's steps with their times, prints the table."""
 
 import json
+import os
 import pathlib
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -33,26 +35,49 @@ def wait(url, count, seconds):
     sys.exit(f"{count} workers did not come in {seconds} s")
 
 
-def record(path, url, warm, *command):
-    """Steps from standard input with the time of each, and the metrics around the timed ones."""
-    lines, before = [], {}
-    for line in sys.stdin:
-        event = json.loads(line)
-        step = event.get("step") if event.get("event", event.get("type")) == "step" else None
-        if isinstance(step, dict):
-            event, step = step, step["step"]
-        if step is None:
-            continue
-        lines.append({"at": time.monotonic(), "step": step, "loss": event["loss"], "rates": event["rates"],
-                      "samples": event["samples"]})
-        if step == int(warm):
-            before = metrics(url)
-        if command and step == int(warm) + 2:
-            subprocess.run(command, check=True)
-            command = ()
-    after = metrics(url)
-    parts = {part: delta(before, after, part) for part in PARTS}
-    pathlib.Path(path).write_text(json.dumps({"steps": lines, "parts": parts}))
+def ask(program, coordinator, *command):
+    """The JSON lines that a command of lora-rates prints."""
+    command = [program, *command, "--coordinator", coordinator, "--json"]
+    return [json.loads(line) for line in subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()]
+
+
+def accepted(program, coordinator):
+    """How many microbatches of each worker have been accepted, by its id."""
+    return {it["worker_id"]: it["accepted"] for it in ask(program, coordinator, "workers")}
+
+
+def record(path, url, count, warm, steps, kill, program, coordinator, *search):
+    """Runs a search until `count` workers have taken part, then the warm-up's steps, then those that count; writes them with
+    their times, and what the coordinator's metrics say of those that count. Then cancels the search."""
+    count, warm, steps, kill = int(count), int(warm), int(steps), int(kill)
+    before, start, lines, first = accepted(program, coordinator), {}, [], None
+    command = [program, "search", "--coordinator", coordinator, "--json", *search]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        for line in running.stdout:
+            event = json.loads(line)
+            if event.get("event") != "step":
+                continue
+            lines.append({"at": time.monotonic(), "step": event["step"], "loss": event["loss"],
+                          "rates": event["rates"], "samples": event["samples"]})
+            if first is None:
+                now = accepted(program, coordinator)
+                if sum(now[worker] > before.get(worker, 0) for worker in now) >= count:
+                    first = len(lines) + warm
+            elif len(lines) == first:
+                start = metrics(url)
+            elif len(lines) == first + 2 and kill:
+                os.kill(kill, signal.SIGKILL)
+            elif len(lines) == first + steps:
+                break
+        end = metrics(url)
+        for it in ask(program, coordinator, "list"):
+            if it["state"] == "running":
+                ask(program, coordinator, "cancel", it["search_id"])
+        running.stdout.read()
+    if first is None or len(lines) < first + steps:
+        sys.exit(f"{path}: the search ended after {len(lines)} steps; its log says why")
+    parts = {part: delta(start, end, part) for part in PARTS}
+    pathlib.Path(path).write_text(json.dumps({"steps": lines, "first": first, "parts": parts}))
 
 
 def delta(before, after, part):
@@ -64,9 +89,8 @@ def delta(before, after, part):
     return (read(after, "sum") - read(before, "sum")) / count if count else float("nan")
 
 
-def report(scratch, batch, warm):
+def report(scratch):
     """The table over all searches in a folder."""
-    batch, warm = int(batch), int(warm)
     runs = {}
     for path in sorted(pathlib.Path(scratch).glob("n*.jsonl")):
         found = re.fullmatch(r"n(\d+)-w(\d+)-a(\d+)(-kill)?", path.stem)
@@ -75,8 +99,7 @@ def report(scratch, batch, warm):
     print("networks workers images/step images/s  efficiency  s/step  compute  update  commit  other  fastest, median, slowest step")
     for key in sorted(runs):
         networks, workers, accumulation, killed = key
-        steps = runs[key]["steps"]
-        timed = steps[warm - 1:]
+        timed = runs[key]["steps"][runs[key]["first"] - 1:]
         gaps = [b["at"] - a["at"] for a, b in zip(timed, timed[1:])]
         gap = sum(gaps) / len(gaps)
         samples = statistics.mean(step["samples"] for step in timed[1:])
