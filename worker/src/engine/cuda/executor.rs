@@ -14,6 +14,15 @@ pub enum Part {
     Backward,
 }
 
+/// What is timed.
+#[derive(Clone, Copy, Debug)]
+pub enum Timed<'a> {
+    /// A half, as it runs.
+    Half(Part),
+    /// These instructions alone, in their order.
+    Alone(&'a [usize]),
+}
+
 /// A device that runs programs, one at a time.
 pub trait Executor: Send {
     /// A program made ready.
@@ -61,12 +70,11 @@ pub trait Executor: Send {
     /// [`Error::Device`].
     fn run(&mut self, prepared: &mut Self::Prepared, part: Part) -> Result<(), Error>;
 
-    /// Seconds that the device takes for these instructions alone, in their order. The program must have run; what its
-    /// buffers hold is lost.
+    /// Seconds that the device takes. The program must have run; what its buffers hold is lost.
     ///
     /// # Errors
     /// [`Error::Device`].
-    fn time(&mut self, prepared: &mut Self::Prepared, instructions: &[usize]) -> Result<f64, Error>;
+    fn time(&mut self, prepared: &mut Self::Prepared, what: Timed<'_>) -> Result<f64, Error>;
 
     /// Reads a buffer once all before is done.
     ///

@@ -19,6 +19,7 @@ use super::Error;
 use super::launch::{Address, Launch, Packed, Step};
 use super::packed;
 use super::parameters::{Parameter, ParameterId};
+use super::plan::{LANES, Lane};
 use super::tape::Element;
 use attention::Attentions;
 use convolutions::Convolutions;
@@ -29,11 +30,16 @@ use products::Products;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Priority of the main queue, above the default 0 of those aside, which fill what it leaves idle.
+const FIRST: i32 = -1;
+
 /// A GPU.
 pub struct Gpu {
     name: String,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    /// Queues for what is computed aside, each with what cuBLASLt works in, in the order of the lanes.
+    aside: Vec<(Arc<CudaStream>, Memory)>,
     kernels: Kernels,
     products: Products,
     convolutions: Convolutions,
@@ -64,18 +70,23 @@ impl Gpu {
         unsafe {
             context.disable_event_tracking();
         }
-        let stream = context.new_stream().map_err(driver)?;
+        let stream = context.new_stream_with_priority(FIRST).map_err(driver)?;
         let model = context.name().map_err(driver)?;
         let kernels = Kernels::load(&context)?;
         let products = Products::new(&stream, &model)?;
         let (convolutions, attentions) = (Convolutions::new(&stream)?, Attentions::new(&stream)?);
         let none = || Memory::new(&stream, 1);
         let (arena, scratch, workspace) = (none()?, none()?, Memory::new(&stream, products::WORKSPACE)?);
+        let mut aside = Vec::new();
+        for _ in &LANES[1..] {
+            aside.push((context.new_stream().map_err(driver)?, Memory::new(&stream, products::WORKSPACE)?));
+        }
         tracing::info!("engine cuda on {model}: cuBLASLt {}, cuDNN {}", products::version(), convolutions::version());
         Ok(Self {
             name: format!("cuda:{index}"),
             context,
             stream,
+            aside,
             kernels,
             products,
             convolutions,
@@ -109,35 +120,42 @@ impl Gpu {
         }
     }
 
-    /// Puts one step into the stream.
-    fn enqueue(&self, step: &Step) -> Result<(), Error> {
+    /// The queue of a lane, and what cuBLASLt works in there.
+    fn queue(&self, lane: Lane) -> (&Arc<CudaStream>, &Memory) {
+        let aside = (lane as usize).checked_sub(1).and_then(|place| self.aside.get(place));
+        aside.map_or((&self.stream, &self.workspace), |(stream, workspace)| (stream, workspace))
+    }
+
+    /// Puts one step into a lane's queue. What cuDNN does, and what needs scratch, is for the main one.
+    fn enqueue(&self, step: &Step, lane: Lane) -> Result<(), Error> {
+        let (stream, workspace) = self.queue(lane);
         match step {
-            Step::Launch(launch) => self.launch(launch),
+            Step::Launch(launch) => self.launch(launch, stream),
             Step::Attention(attention) => {
                 let [q, k, v, out, sums] = attention.places.map(|place| self.resolve(place));
                 let places = [q?, k?, v?, out?, sums?];
                 if self.attentions.run(attention.sizes, places, &self.workspace)? {
                     return Ok(());
                 }
-                self.launch(&attention.own)
+                self.launch(&attention.own, stream)
             }
             Step::Product(product) => {
                 let places = self.product_places(product)?;
-                self.products.run(&self.stream, product, &places, &self.workspace)
+                self.products.run(stream, product, &places, workspace)
             }
             Step::Conv(conv) => {
                 let places = [self.resolve(conv.x)?, self.resolve(conv.weight)?, self.resolve(conv.out)?];
                 if self.convolutions.run(conv, places, &self.workspace)? {
                     return Ok(());
                 }
-                self.launch(&conv.own)
+                self.launch(&conv.own, stream)
             }
         }
     }
 
-    fn launch(&self, launch: &Launch) -> Result<(), Error> {
+    fn launch(&self, launch: &Launch, stream: &Arc<CudaStream>) -> Result<(), Error> {
         let places = launch.pointers.iter().map(|place| self.resolve(*place)).collect::<Result<Vec<_>, _>>()?;
-        self.kernels.launch(&self.stream, launch, &places)
+        self.kernels.launch(stream, launch, &places)
     }
 
     fn product_places(&self, product: &super::launch::Product) -> Result<products::Places, Error> {

@@ -3,13 +3,15 @@
 use super::memory::{decode, encode};
 use super::{Gpu, driver, width};
 use crate::engine::cuda::Error;
-use crate::engine::cuda::executor::{Executor, Part};
-use crate::engine::cuda::launch::{Step, Steps, lower};
+use crate::engine::cuda::executor::{Executor, Part, Timed};
+use crate::engine::cuda::launch::{Address, Step, Steps, lower};
 use crate::engine::cuda::parameters::{Parameter, ParameterId};
-use crate::engine::cuda::plan::{Buffer, Program};
-use cudarc::driver::CudaGraph;
+use crate::engine::cuda::plan::{Buffer, Command, Lane, Program};
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaEvent, CudaGraph};
 use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Instant;
 
 /// Memory that is left to everything else when an arena is planned.
@@ -52,13 +54,27 @@ impl Borrow<Program> for Ready {
 }
 
 impl Ready {
-    fn steps(&self, part: Part) -> impl Iterator<Item = &Step> {
-        let all = &self.steps.by_instruction;
-        let range = match part {
+    /// The instructions of a half.
+    fn half(&self, part: Part) -> Range<usize> {
+        match part {
             Part::Forward => 0..self.program.host,
-            Part::Backward => self.program.host + 1..all.len(),
-        };
-        all[range].iter().flatten()
+            Part::Backward => self.program.host + 1..self.program.instructions.len(),
+        }
+    }
+
+    fn steps(&self, part: Part) -> impl Iterator<Item = &Step> {
+        self.steps.by_instruction[self.half(part)].iter().flatten()
+    }
+
+    /// The lane of an instruction. There is one scratch, and it is the main lane's.
+    fn lane(&self, at: usize) -> Lane {
+        let scratch = |address: &Address| matches!(address, Address::Scratch(_));
+        let aside = self.steps.by_instruction[at].iter().all(|step| match step {
+            Step::Launch(launch) => !launch.pointers.iter().any(scratch),
+            Step::Product(product) => !scratch(&product.weight),
+            Step::Conv(_) | Step::Attention(_) => false,
+        });
+        if aside { self.program.lanes[at] } else { Lane::Main }
     }
 
     fn span(&self, buffer: Buffer) -> Result<(usize, usize), Error> {
@@ -84,7 +100,7 @@ impl Gpu {
     /// Runs one instruction: for comparing it with another device's.
     #[cfg(test)]
     pub(in crate::engine::cuda) fn run_one(&self, ready: &Ready, at: usize) -> Result<(), Error> {
-        ready.steps.by_instruction[at].iter().try_for_each(|step| self.enqueue(step))
+        ready.steps.by_instruction[at].iter().try_for_each(|step| self.enqueue(step, Lane::Main))
     }
 
     /// Runs what cuDNN has planned but never done, so that what it then refuses is left to our own kernels. Overwrites
@@ -107,9 +123,33 @@ impl Gpu {
         self.stream.synchronize().map_err(driver)
     }
 
-    fn capture<'a>(&self, mut steps: impl Iterator<Item = &'a Step>) -> Result<Graph, Error> {
+    /// A half as a graph, its lanes side by side.
+    fn capture_half(&self, ready: &Ready, part: Part) -> Result<Graph, Error> {
+        let commands = ready.program.schedule(ready.half(part), |at| ready.lane(at), 2);
+        let mut events: HashMap<usize, CudaEvent> = HashMap::new();
+        self.capture(|| {
+            for command in commands {
+                match command {
+                    Command::Run(at) => {
+                        let (mut steps, lane) = (ready.steps.by_instruction[at].iter(), ready.lane(at));
+                        steps.try_for_each(|step| self.enqueue(step, lane))?;
+                    }
+                    Command::Record(lane, event) => {
+                        events.insert(event, self.queue(lane).0.record_event(None).map_err(driver)?);
+                    }
+                    Command::Wait(lane, event) => {
+                        let event = events.get(&event).ok_or(Error::NoPlan)?;
+                        self.queue(lane).0.wait(event).map_err(driver)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn capture(&self, enqueue: impl FnOnce() -> Result<(), Error>) -> Result<Graph, Error> {
         self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(driver)?;
-        let enqueued = steps.try_for_each(|step| self.enqueue(step));
+        let enqueued = enqueue();
         // The capture ends whatever came of it, or the stream would be of no more use.
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(driver);
         enqueued?;
@@ -201,13 +241,13 @@ impl Executor for Gpu {
         }
         match &ready.halves[half] {
             Half::New => {
-                ready.steps(part).try_for_each(|step| self.enqueue(step))?;
+                ready.steps(part).try_for_each(|step| self.enqueue(step, Lane::Main))?;
                 ready.halves[half] = Half::Ran;
                 return Ok(());
             }
             Half::Captured(_, generation) if *generation == self.generation => {}
             Half::Ran | Half::Captured(..) => {
-                ready.halves[half] = Half::Captured(self.capture(ready.steps(part))?, self.generation);
+                ready.halves[half] = Half::Captured(self.capture_half(ready, part)?, self.generation);
             }
         }
         match &ready.halves[half] {
@@ -216,12 +256,19 @@ impl Executor for Gpu {
         }
     }
 
-    fn time(&mut self, ready: &mut Ready, instructions: &[usize]) -> Result<f64, Error> {
-        let mut steps = instructions.iter().filter_map(|at| ready.steps.by_instruction.get(*at)).flatten().peekable();
-        if steps.peek().is_none() {
-            return Ok(0.0);
-        }
-        let graph = self.capture(steps)?;
+    fn time(&mut self, ready: &mut Ready, what: Timed<'_>) -> Result<f64, Error> {
+        let graph = match what {
+            Timed::Half(part) if ready.half(part).is_empty() => return Ok(0.0),
+            Timed::Half(part) => self.capture_half(ready, part)?,
+            Timed::Alone(instructions) => {
+                let steps = instructions.iter().filter_map(|at| ready.steps.by_instruction.get(*at)).flatten();
+                let steps: Vec<&Step> = steps.collect();
+                if steps.is_empty() {
+                    return Ok(0.0);
+                }
+                self.capture(|| steps.into_iter().try_for_each(|step| self.enqueue(step, Lane::Main)))?
+            }
+        };
         let mut times = Vec::with_capacity(TIMED);
         // The first launch of a graph uploads it.
         for launch in 0..=TIMED {

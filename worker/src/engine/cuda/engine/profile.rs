@@ -3,6 +3,7 @@
 use super::{CudaEngine, Executor};
 use crate::engine::breakdown::{Breakdown, PartTime, Work};
 use crate::engine::cuda::Error;
+use crate::engine::cuda::executor::{Part, Timed};
 use crate::engine::cuda::parameters::ParameterId;
 use crate::engine::cuda::plan::{Program, Wanted};
 use crate::engine::cuda::tape::Case;
@@ -27,14 +28,13 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
             part.operations += instruction.operations();
             part.bytes += program.traffic(instruction, narrow) as f64;
         }
-        let halves = [(0..program.host), (program.host + 1..program.instructions.len())].map(Vec::from_iter);
         let mut parts = Vec::with_capacity(places.len());
         for (at_work, part) in places.into_values() {
-            parts.push(PartTime { seconds: executor.time(prepared, &at_work)?, ..part });
+            parts.push(PartTime { seconds: executor.time(prepared, Timed::Alone(&at_work))?, ..part });
         }
         let mut device = 0.0;
-        for half in halves {
-            device += executor.time(prepared, &half)?;
+        for half in [Part::Forward, Part::Backward] {
+            device += executor.time(prepared, Timed::Half(half))?;
         }
         Ok(Breakdown { parts, device })
     }

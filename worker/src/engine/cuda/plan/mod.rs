@@ -5,11 +5,13 @@ mod backward;
 mod cost;
 mod forward;
 mod instruction;
+mod lanes;
 mod lifetimes;
 mod program;
 
 pub use arena::{ALIGNMENT, Arena, Interval, place};
 pub use instruction::{Buffer, CHUNK, Geometry, Heads, Instruction, SideBySide, Weight, chunks};
+pub use lanes::{Command, LANES, Lane};
 pub use program::{Books, Program, Stretch, Wanted};
 
 use super::tape::{Element, Kind, Node, Tape, Value};
@@ -54,6 +56,13 @@ pub struct BufferInfo {
     pub element: Element,
     /// How many.
     pub count: usize,
+}
+
+impl BufferInfo {
+    /// Bytes on a device whose narrow numbers have so many.
+    pub fn bytes(&self, narrow: usize) -> usize {
+        self.count * if self.element == Element::Wide { 4 } else { narrow }
+    }
 }
 
 impl<'a> Planner<'a> {

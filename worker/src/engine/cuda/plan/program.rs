@@ -1,6 +1,7 @@
 //! A whole microbatch as a program with places for all of its buffers.
 
 use super::arena::{Arena, Interval, place};
+use super::lanes::{Lane, lanes, loosen};
 use super::lifetimes::{lifetimes, prune};
 use super::{Buffer, BufferInfo, Instruction, Partial, Planner, chunks};
 use crate::engine::cuda::Error;
@@ -51,6 +52,8 @@ pub struct Program {
     pub lives: Vec<Option<Interval>>,
     /// Where the buffers lie.
     pub arena: Arena,
+    /// Which queue each instruction goes into.
+    pub lanes: Vec<Lane>,
     /// Place of the host's instruction.
     pub host: usize,
     /// Noisy latents, timesteps' sinusoids, vector and text.
@@ -121,6 +124,7 @@ impl Program {
         let instructions = prune(instructions, buffers.len(), &ends);
         let mut whole = inputs.to_vec();
         whole.extend([rates_buffer, by_column, prediction]);
+        whole.extend((!stretches.is_empty()).then_some(partial));
         let mut lives = lifetimes(&instructions, buffers.len(), &whole);
         for buffer in by_conditions.into_iter().flatten() {
             if let Some(life) = &mut lives[buffer.0] {
@@ -128,14 +132,16 @@ impl Program {
             }
         }
         let host = instructions.iter().position(|i| matches!(i, Instruction::Host { .. })).ok_or(Error::NoPlan)?;
-        let size = |info: &BufferInfo| info.count * if info.element == Element::Wide { 4 } else { narrow };
-        let sizes: Vec<_> = buffers.iter().zip(&lives).map(|(info, life)| (size(info), *life)).collect();
+        let lanes = lanes(&instructions, buffers.len());
+        loosen(&instructions, &lanes, host, &mut lives);
+        let sizes: Vec<_> = buffers.iter().zip(&lives).map(|(info, life)| (info.bytes(narrow), *life)).collect();
         let arena = place(&sizes);
         Ok(Self {
             instructions,
             buffers,
             lives,
             arena,
+            lanes,
             host,
             inputs,
             rates: rates_buffer,
@@ -151,8 +157,7 @@ impl Program {
     pub fn books(&self, narrow: usize) -> Books {
         let across = |life: &Interval| life.first < self.host && self.host < life.last;
         let kept = self.buffers.iter().zip(&self.lives).filter(|(_, life)| life.as_ref().is_some_and(across));
-        let size = |info: &BufferInfo| info.count * if info.element == Element::Wide { 4 } else { narrow };
-        Books { arena: self.arena.bytes, kept: kept.map(|(info, _)| size(info)).sum() }
+        Books { arena: self.arena.bytes, kept: kept.map(|(info, _)| info.bytes(narrow)).sum() }
     }
 }
 

@@ -11,7 +11,7 @@ mod products;
 mod run;
 
 use super::Error;
-use super::executor::{Executor, Part};
+use super::executor::{Executor, Part, Timed};
 use super::packed;
 use super::parameters::{Parameter, ParameterId};
 use super::plan::{Buffer, Program};
@@ -145,8 +145,15 @@ impl Executor for Reference {
         Ok(())
     }
 
-    fn time(&mut self, program: &mut Program, instructions: &[usize]) -> Result<f64, Error> {
+    fn time(&mut self, program: &mut Program, what: Timed<'_>) -> Result<f64, Error> {
         let begin = Instant::now();
+        let instructions = match what {
+            Timed::Half(part) => {
+                self.run(program, part)?;
+                return Ok(begin.elapsed().as_secs_f64());
+            }
+            Timed::Alone(instructions) => instructions,
+        };
         for at in instructions {
             self.execute(program, program.instructions.get(*at).ok_or(Error::NoPlan)?)?;
         }

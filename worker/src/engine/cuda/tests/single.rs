@@ -6,7 +6,7 @@ use super::simulator::Simulator;
 use crate::engine::cuda::executor::Executor;
 use crate::engine::cuda::parameters::{Form, Parameter, Parameters};
 use crate::engine::cuda::plan::{
-    Buffer, BufferInfo, CHUNK, Heads, Instruction, Interval, Program, SideBySide, chunks, place,
+    Buffer, BufferInfo, CHUNK, Heads, Instruction, Interval, Lane, Program, SideBySide, chunks, place,
 };
 use crate::engine::cuda::reference::Reference;
 use crate::engine::cuda::tape::{Element, GROUPS, Norm, Shape};
@@ -37,6 +37,7 @@ impl Trial {
             buffers: self.buffers.iter().map(info).collect(),
             lives: vec![life; self.buffers.len()],
             arena: place(&places),
+            lanes: vec![Lane::Main; self.instructions.len()],
             host: 0,
             inputs: [Buffer(0); 4],
             rates: Buffer(0),
