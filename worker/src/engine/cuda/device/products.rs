@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Bytes that algorithms may work in: what NVIDIA recommends for Hopper.
 pub(super) const WORKSPACE: usize = 32 << 20;
 /// Algorithms that are timed.
-const TRIED: usize = 32;
+const TRIED: usize = 8;
 /// Runs of each, after one that is not timed.
 const RUNS: usize = 5;
 
