@@ -185,7 +185,8 @@ impl Ops for Recorder {
 
     fn concat(&self, x: Value, y: Value) -> Value {
         let channels = self.shape(x).channels + self.shape(y).channels;
-        self.push(Op::Concat, &[x, y], self.shape(x).with(channels), Element::Wide)
+        // A norm and a convolution follow, which round it anyway: it is no part of the residual stream.
+        self.push(Op::Concat, &[x, y], self.shape(x).with(channels), Element::Narrow)
     }
 
     fn concat_image(&self, x: Value, y: Value) -> Value {
