@@ -6,6 +6,7 @@
 mod attention;
 mod cache;
 mod convolutions;
+mod descriptors;
 mod kernels;
 mod memory;
 mod products;

@@ -1,28 +1,22 @@
 //! Leaf operations to kernels and library calls.
 
-use super::{Address, Attention, Conv, Launch, Product, Step, Steps};
+use super::{Address, Conv, Launch, Product, Step, Steps};
 use crate::engine::cuda::Error;
 use crate::engine::cuda::packed;
 use crate::engine::cuda::parameters::ParameterId;
-use crate::engine::cuda::plan::{Buffer, CHUNK, Geometry, Heads, Instruction, Program, Weight};
-use crate::engine::cuda::tape::{Element, Function, GROUPS, Norm, Shape};
+use crate::engine::cuda::plan::{Buffer, CHUNK, Geometry, Instruction, Program, Weight};
+use crate::engine::cuda::tape::{Element, Function, Shape};
 use Instruction as I;
 use std::collections::HashMap;
 
 /// Threads of a block of an elementwise kernel; each does eight numbers.
 const THREADS: usize = 256;
-/// Pixels that one block of a group norm sums.
-const STRETCH: usize = 64;
-/// Queries or keys of a tile of attention.
-const TILE: usize = 64;
-/// Channels of a head that the attention kernels are written for.
-const HEAD: usize = 64;
 
-struct Lowering<'a> {
+pub(super) struct Lowering<'a> {
     program: &'a Program,
     packed: &'a Packed,
-    steps: Vec<Step>,
-    scratch: usize,
+    pub(super) steps: Vec<Step>,
+    pub(super) scratch: usize,
 }
 
 /// Weights that are kept in eight bits: their rows and columns.
@@ -48,17 +42,17 @@ fn int(size: usize) -> Result<i32, Error> {
 }
 
 /// Channels must come in eights.
-fn eights(channels: usize) -> Result<usize, Error> {
+pub(super) fn eights(channels: usize) -> Result<usize, Error> {
     if channels.is_multiple_of(8) { Ok(channels) } else { Err(Error::NotRecorded("channels in no multiple of 8")) }
 }
 
 impl Lowering<'_> {
-    fn at(&self, buffer: Buffer) -> Result<Address, Error> {
+    pub(super) fn at(&self, buffer: Buffer) -> Result<Address, Error> {
         let offset = self.program.arena.offsets.get(buffer.0).copied().flatten();
         offset.map(Address::Arena).ok_or(Error::NoPlan)
     }
 
-    fn optional(&self, buffer: Option<Buffer>) -> Result<Address, Error> {
+    pub(super) fn optional(&self, buffer: Option<Buffer>) -> Result<Address, Error> {
         buffer.map_or(Ok(Address::Null), |buffer| self.at(buffer))
     }
 
@@ -74,11 +68,11 @@ impl Lowering<'_> {
         Ok(unpacked)
     }
 
-    fn wide(&self, buffer: Buffer) -> usize {
+    pub(super) fn wide(&self, buffer: Buffer) -> usize {
         usize::from(self.program.buffers[buffer.0].element == Element::Wide)
     }
 
-    fn launch(
+    pub(super) fn launch(
         &mut self,
         kernel: &'static str,
         grid: [usize; 3],
@@ -94,7 +88,7 @@ impl Lowering<'_> {
     }
 
     /// A kernel of which each thread does eight of `numbers[0]` numbers, rows of `channels`.
-    fn elementwise(
+    pub(super) fn elementwise(
         &mut self,
         kernel: &'static str,
         channels: usize,
@@ -286,131 +280,6 @@ impl Lowering<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    fn attention(&mut self, instruction: &Instruction) -> Result<(), Error> {
-        let tiles = |rows: usize, sizes: &Heads| [rows.div_ceil(TILE), sizes.heads, sizes.batch];
-        let check = |sizes: &Heads| {
-            let ([of_q, of_k], causal) = (sizes.strides(), usize::from(sizes.causal));
-            match sizes.size {
-                HEAD => Ok(([sizes.queries, sizes.keys, sizes.heads, causal, of_q, of_k], vec![1.0 / 8.0])),
-                _ => Err(Error::NotRecorded("heads of another size than 64")),
-            }
-        };
-        match instruction {
-            I::Attention { q, k, v, out, sums, sizes } => {
-                let (numbers, scale) = check(sizes)?;
-                let [q, k, v] = self.heads([q, k, v], sizes)?;
-                let places = [q, k, v, self.at(*out)?, self.at(*sums)?];
-                let grid = tiles(sizes.queries, sizes);
-                self.launch("attention", grid, 128, places.to_vec(), &numbers, scale)?;
-                if let Some(Step::Launch(own)) = self.steps.pop() {
-                    self.steps.push(Step::Attention(Attention { places, sizes: *sizes, own }));
-                }
-                Ok(())
-            }
-            I::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes } => {
-                let (numbers, scale) = check(sizes)?;
-                let places = sizes.queries.next_multiple_of(TILE);
-                let all = sizes.batch * sizes.heads * places;
-                // Two numbers for each row, which both kernels read.
-                self.scratch = self.scratch.max(2 * 4 * all);
-                let (g, of_rows) = (self.at(*g)?, Address::Scratch(0));
-                let pointers = vec![self.at(*o)?, g, self.at(*sums)?, of_rows];
-                let rows = [sizes.queries, sizes.heads, sizes.batch, places];
-                self.launch("attention_along", [all.div_ceil(32), 1, 1], 256, pointers, &rows, Vec::new())?;
-                let numbers = [&numbers[..], &[places]].concat();
-                let [q, k, v] = self.heads([q, k, v], sizes)?;
-                let read = vec![q, k, v, g, of_rows];
-                let [by_k, by_v] = by_kv.unwrap_or([*by_q; 2]);
-                let [by_q, by_k, by_v] = self.heads([by_q, &by_k, &by_v], sizes)?;
-                if by_kv.is_some() {
-                    let pointers = [read.clone(), vec![by_k, by_v]].concat();
-                    let grid = tiles(sizes.keys, sizes);
-                    self.launch("attention_by_keys", grid, 128, pointers, &numbers, scale.clone())?;
-                }
-                let pointers = [read, vec![by_q]].concat();
-                self.launch("attention_by_queries", tiles(sizes.queries, sizes), 128, pointers, &numbers, scale)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Where q, k and v, or their gradients, begin in these buffers.
-    fn heads(&self, buffers: [&Buffer; 3], sizes: &Heads) -> Result<[Address; 3], Error> {
-        let [q, k, v] = buffers.map(|buffer| self.at(*buffer));
-        let mut addresses = [q?, k?, v?];
-        for (address, begin) in addresses.iter_mut().zip(sizes.begins()) {
-            if let Address::Arena(offset) = address {
-                *offset += 2 * begin;
-            }
-        }
-        Ok(addresses)
-    }
-
-    fn normalise(&mut self, instruction: &Instruction) -> Result<(), Error> {
-        let affine = |norm: &Norm| [Address::Parameter(norm.scale), Address::Parameter(norm.shift)];
-        match instruction {
-            I::LayerNorm { x, norm, out, statistics, rows, channels } => {
-                let [scale, shift] = affine(norm);
-                let pointers = vec![self.at(*x)?, scale, shift, self.at(*out)?, self.at(*statistics)?];
-                let numbers = [*rows, eights(*channels)?, self.wide(*x), self.wide(*out)];
-                self.launch("layer_norm", [rows.div_ceil(8), 1, 1], 256, pointers, &numbers, vec![1e-5])
-            }
-            I::LayerNormBackward { x, norm, statistics, g, addend, out, rows, channels } => {
-                let (statistics, scale) = (self.at(*statistics)?, affine(norm)[0]);
-                let (g_at, addend) = (self.at(*g)?, self.optional(*addend)?);
-                let pointers = vec![self.at(*x)?, scale, statistics, g_at, addend, self.at(*out)?];
-                let numbers = [*rows, eights(*channels)?, self.wide(*x), self.wide(*g), self.wide(*out)];
-                self.launch("layer_norm_backward", [rows.div_ceil(8), 1, 1], 256, pointers, &numbers, Vec::new())
-            }
-            I::GroupNorm { x, norm, eps, silu, out, statistics, shape } => {
-                let ([scale, shift], silu) = (affine(norm), usize::from(*silu));
-                let (at, x_wide, kept) = (self.at(*x)?, self.wide(*x), self.at(*statistics)?);
-                let first = [at, scale, shift, Address::Null, Address::Null];
-                self.sums(first, [x_wide, 0, silu], *shape, (kept, 0, *eps as f32))?;
-                let sample = shape.places() * shape.channels;
-                let numbers = [shape.count(), shape.channels, sample, x_wide, self.wide(*out), silu];
-                let pointers = vec![at, scale, shift, kept, self.at(*out)?];
-                self.elementwise("group_norm", shape.channels, pointers, &numbers)
-            }
-            I::GroupNormBackward { x, norm, silu, statistics, g, addend, out, shape } => {
-                let ([scale, shift], silu) = (affine(norm), usize::from(*silu));
-                let (at, kept, g_at) = (self.at(*x)?, self.at(*statistics)?, self.at(*g)?);
-                let (x_wide, g_wide) = (self.wide(*x), self.wide(*g));
-                let means = Address::Scratch(0);
-                self.sums([at, scale, shift, kept, g_at], [x_wide, g_wide, silu], *shape, (means, 1, 0.0))?;
-                let sample = shape.places() * shape.channels;
-                let numbers = [shape.count(), shape.channels, sample, x_wide, g_wide, self.wide(*out), silu];
-                let pointers = vec![at, scale, shift, kept, g_at, self.optional(*addend)?, self.at(*out)?, means];
-                self.elementwise("group_norm_backward", shape.channels, pointers, &numbers)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Sums by channel, then by group: `to` is where the groups' go, whether of the backward pass, and eps.
-    fn sums(
-        &mut self,
-        from: [Address; 5],
-        flags: [usize; 3],
-        shape: Shape,
-        to: (Address, usize, f32),
-    ) -> Result<(), Error> {
-        let (places, channels) = (shape.places(), eights(shape.channels)?);
-        let stretches = places.div_ceil(STRETCH);
-        // The groups' means of the backward pass come first.
-        let partial = (shape.batch * GROUPS * 2 * 4).next_multiple_of(256);
-        self.scratch = self.scratch.max(partial + shape.batch * stretches * 2 * channels * 4);
-        let pointers = from.into_iter().chain([Address::Scratch(partial)]).collect();
-        let [x_wide, g_wide, silu] = flags;
-        let numbers = [places, channels, STRETCH, x_wide, g_wide, silu];
-        let grid = [stretches, shape.batch, channels.div_ceil(256)];
-        self.launch("group_sums", grid, 256, pointers, &numbers, Vec::new())?;
-        let (out, backward, eps) = to;
-        let numbers = [shape.batch * GROUPS, channels, stretches, places, backward];
-        let grid = [(shape.batch * GROUPS).div_ceil(8), 1, 1];
-        self.launch("group_totals", grid, 256, vec![Address::Scratch(partial), out], &numbers, vec![eps])
     }
 }
 

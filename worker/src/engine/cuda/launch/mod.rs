@@ -1,7 +1,9 @@
 //! From leaf operations to what a GPU is told: kernels with their grids and arguments, products and convolutions for the
 //! libraries. Still pure: addresses are offsets, so all of it is tested without a GPU.
 
+mod attention;
 mod lower;
+mod norms;
 
 pub use lower::{Packed, lower};
 
