@@ -72,6 +72,30 @@ fn every_bucket_batch_and_prompt_length_has_burns_gradient() {
     }
 }
 
+/// q, k and v are computed as one, whichever of them networks touch, and with whichever ranks.
+#[test]
+fn networks_on_some_of_the_layers_that_are_one_have_burns_gradient() {
+    let config = SdxlConfig::tiny();
+    let (mut burn, mut tape) = (burn(random(&config)), taped(random(&config), Reference::exact(), false));
+    let (_folders, mut of_12): (Vec<_>, Vec<_>) = (0..3).map(|_| random_networks(&config, 1, 12)).unzip();
+    let (_others, mut of_5): (Vec<_>, Vec<_>) = (0..3).map(|_| random_networks(&config, 1, 5)).unzip();
+    let only = |networks: &mut Vec<Vec<Network>>, layers: &[&str]| {
+        let mut network = networks.pop().unwrap().remove(0);
+        network.modules.retain(|module| layers.iter().any(|layer| module.layer.contains(layer)));
+        assert!(!network.modules.is_empty());
+        network
+    };
+    let batch = microbatch(1, (16, 16), TokenLength::T75);
+    for (what, networks) in [
+        ("q alone", vec![only(&mut of_12, &["to_q"])]),
+        ("v of the text alone", vec![only(&mut of_5, &["attn2.to_v"])]),
+        ("q and v, and k", vec![only(&mut of_12, &["to_q", "to_v"]), only(&mut of_5, &["to_k"])]),
+        ("all, and k of another rank", vec![only(&mut of_5, &["attn1"]), only(&mut of_12, &["to_k", "middle_block"])]),
+    ] {
+        compare(what, &mut burn, &mut tape, &networks, &batch);
+    }
+}
+
 #[test]
 fn a_model_of_other_widths_and_depths_has_burns_gradient() {
     let mut config = SdxlConfig::tiny();
