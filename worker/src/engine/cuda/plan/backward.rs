@@ -64,8 +64,7 @@ impl Planner<'_> {
     }
 
     /// The type of a value's gradient. That of the residual stream is narrow, though the stream itself is wide: half the
-    /// bytes for what is rounded anyway by the next product to read it. What has one row a sample, and the inputs, into whose
-    /// gradients all blocks add, stay wide.
+    /// bytes for what is rounded anyway by the next product to read it. A gradient of one row a sample has its value's type.
     fn gradient_element(&self, value: Value) -> Element {
         let kind = self.kind(value);
         let many = kind.shape.places() > 1 && self.tape.nodes.iter().any(|node| node.output == value);
