@@ -138,10 +138,11 @@ fn parts(report: &Report) -> String {
         let name = part.work.to_string();
         format!("  {name:<15}{:>12}, {} operations, {speed}\n", milliseconds(part.seconds), part.count)
     };
-    let whole = format!("  {:<15}{:>12}\n", "all together", milliseconds(breakdown.device));
-    // Steps that follow each other may draw so much power that the clock sinks; a graph by itself runs at full clock.
-    let rest = milliseconds(report.step - breakdown.device);
-    let rest = format!("  {:<15}{rest:>12}, and what a clock that sinks under load costs\n", "host, gaps");
+    // Steps that follow each other may draw so much power that the clock sinks; one by itself runs at full clock.
+    let (once, again) = (milliseconds(breakdown.device), milliseconds(breakdown.sustained));
+    let whole = format!("  {:<15}{once:>12} after a pause, {again} again and again\n", "all together");
+    let rest = milliseconds(report.step - breakdown.sustained);
+    let rest = format!("  {:<15}{rest:>12}\n", "host, gaps");
     let lines: String = breakdown.parts.iter().map(one).collect();
     format!("time on the device, each kind of work alone:\n{lines}{whole}{rest}")
 }
@@ -179,6 +180,7 @@ fn json(options: &Options, report: &Report) -> String {
         "gradient": report.gradient,
         "repeatable": report.repeatable,
         "device_seconds": report.breakdown.as_ref().map(|breakdown| breakdown.device),
+        "sustained_seconds": report.breakdown.as_ref().map(|breakdown| breakdown.sustained),
         "parts": report.breakdown.iter().flat_map(|breakdown| &breakdown.parts).map(part).collect::<Vec<_>>(),
     });
     format!("{object}\n")

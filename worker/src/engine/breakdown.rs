@@ -54,4 +54,6 @@ pub struct Breakdown {
     pub parts: Vec<PartTime>,
     /// Seconds that the device takes for everything, forward and backward, without the host's part between.
     pub device: f64,
+    /// The same when it is launched again and again without a pause: under load a device's clock may sink.
+    pub sustained: f64,
 }

@@ -21,6 +21,8 @@ pub enum Timed<'a> {
     Half(Part),
     /// These instructions alone, in their order.
     Alone(&'a [usize]),
+    /// Both halves, again and again without a pause: one of the last so many, after as many to warm up.
+    Again(usize),
 }
 
 /// A device that runs programs, one at a time.

@@ -95,6 +95,10 @@ impl Products {
         Ok(())
     }
 
+    pub(super) fn is_planned(&self, product: &Product) -> bool {
+        self.planned.contains_key(&Key::of(product))
+    }
+
     /// Takes what is on disk for shapes that are not known yet.
     fn adopt(&mut self) {
         let stored = parse(&String::from_utf8_lossy(&cache::read(&self.file).unwrap_or_default()));

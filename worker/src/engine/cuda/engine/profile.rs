@@ -11,6 +11,11 @@ use burn::tensor::backend::Backend;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
+/// Seconds that everything is launched again and again to warm up, and then to be timed.
+const LOAD: f64 = 2.0;
+/// Times of that at most.
+const MOST: usize = 200;
+
 impl<E: Executor, B: Backend> CudaEngine<E, B> {
     /// Times the parts of a program that has run. What the arena holds is lost.
     pub(super) fn time_parts(&mut self, case: Case, wanted: Wanted) -> Result<Breakdown, Error> {
@@ -36,6 +41,9 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
         for half in [Part::Forward, Part::Backward] {
             device += executor.time(prepared, Timed::Half(half))?;
         }
-        Ok(Breakdown { parts, device })
+        // Some seconds of load, after which the clock no longer sinks.
+        let times = (LOAD / device.max(1e-9)).ceil() as usize;
+        let sustained = executor.time(prepared, Timed::Again(times.clamp(1, MOST)))?;
+        Ok(Breakdown { parts, device, sustained })
     }
 }

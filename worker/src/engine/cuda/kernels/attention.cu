@@ -101,24 +101,78 @@ __device__ inline long of_row(long head, long row, int places) {
     return (head * places + row / TILE * TILE) * 2 + row % TILE;
 }
 
-// of_rows[b, heads, places / 64, 2, 64] = for 64 rows -sums log2(e), then sums over channels of g o; zeros beyond the last
-// row. Eight threads for each place. p: o g sums of_rows; n: rows, heads, b, places
-extern "C" __global__ void attention_along(Arguments a) {
-    long i = thread_index() / 8;
-    int eighth = threadIdx.x % 8, rows = a.n[0], heads = a.n[1], places = a.n[3];
-    long row = i % places, of = i / places, head = of % heads, sample = of / heads;
-    int there = sample < a.n[2] && row < rows;
-    float sum = 0.0f;
-    if (there) {
-        long at = ((sample * rows + row) * heads + head) * 64 + eighth * 8;
-        Eight o = load8(a.p[0], at, 0), g = load8(a.p[1], at, 0);
-        for (int c = 0; c < 8; c++) sum += o.x[c] * g.x[c];
+// For rows `row` and `row + 8` -sums log2(e), and the sums over channels of g o, to which four threads contribute.
+__device__ inline void numbers_of_rows(const Arguments &a, int row, float sum[2], float along[2]) {
+    int queries = a.n[0], heads = a.n[2], quarter = threadIdx.x % 4;
+    long head = (long)blockIdx.z * heads + blockIdx.y;
+    float *to = (float *)a.p[6];
+    for (int half = 0; half < 2; half++, row += 8) {
+        int there = row < queries;
+        sum[half] = there ? ((const float *)a.p[5])[head * queries + row] * -LOG2E : 0.0f;
+        along[half] = 0.0f;
+        for (int piece = quarter; there && piece < 8; piece += 4) {
+            long at = (((long)blockIdx.z * queries + row) * heads + blockIdx.y) * 64 + piece * 8;
+            Eight g = load8(a.p[3], at, 0), o = load8(a.p[4], at, 0);
+            for (int k = 0; k < 8; k++) along[half] += g.x[k] * o.x[k];
+        }
+        along[half] = row_sum(along[half]);
+        if (to && quarter == 0) {
+            long at = of_row(head, row, a.n[6]);
+            to[at] = sum[half], to[at + TILE] = along[half];
+        }
     }
-    for (int other = 4; other; other /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, other);
-    if (eighth == 0 && sample < a.n[2]) {
-        float *to = (float *)a.p[3] + of_row(of, row, places);
-        to[0] = there ? ((const float *)a.p[2])[of * rows + row] * -LOG2E : 0.0f, to[TILE] = sum;
+}
+
+// Also what by_keys needs of each row: of_rows[b, heads, places / 64, 2, 64] = for 64 rows -sums log2(e), then sums over
+// channels of g o; zeros beyond the last row. p: q k v g o sums of_rows (or null) by_q; n: queries, keys, heads, causal,
+// strides of q and of k, places; f: scale
+// grid: tiles of queries, heads, b
+extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_QUERIES) attention_by_queries(Arguments a) {
+    __shared__ __align__(1024) bf16 tiles[2][2][CELLS], q[CELLS], g[CELLS];
+    int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
+    unsigned stride = a.n[4], of_q = head_of(queries, stride);
+    int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
+    int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2;
+    const bf16 *k = (const bf16 *)a.p[1], *v = (const bf16 *)a.p[2];
+    fetch((const bf16 *)a.p[0], part_of(of_q, stride, first, queries), q);
+    fetch((const bf16 *)a.p[3], part_of(head_of(queries, heads * 64), heads * 64, first, queries), g);
+    Part part = part_of(head_of(keys, a.n[5]), a.n[5], 0, keys);
+    fetch(k, part, tiles[0][0]);
+    fetch(v, part, tiles[0][1]);
+    float sum[2], along[2];
+    numbers_of_rows(a, mine + r, sum, along);
+    float scale = a.f[0] * LOG2E, by_q[8][4], s[8][4], d[8][4];
+    unsigned e[4][4];
+    zero(by_q);
+    int end = causal && first + TILE < keys ? first + TILE : keys;
+    for (int key = 0, now = 0; key < end; key += TILE, now ^= 1) {
+        fetched();
+        if (key + TILE < end) {
+            advance(part);
+            fetch(k, part, tiles[now ^ 1][0]);
+            fetch(v, part, tiles[now ^ 1][1]);
+        }
+        times(s, q, tiles[now][0], 1);
+        times(d, g, tiles[now][1], 1);
+        finish(s, 1);
+        for (int n = 0; n < 8; n++)
+            for (int i = 0; i < 4; i++) s[n][i] = power(fmaf(s[n][i], scale, sum[i / 2]));
+        if (key + TILE > keys) {
+            for (int n = 0; n < 8; n++)
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 < keys - key - c ? s[n][i] : 0.0f;
+        }
+        if (causal & (key == first)) {
+            for (int n = 0; n < 8; n++)
+                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 - i / 2 * 8 <= warp + r - c ? s[n][i] : 0.0f;
+        }
+        finish(d, 0);
+        for (int n = 0; n < 8; n++)
+            for (int i = 0; i < 4; i++) d[n][i] = s[n][i] * (d[n][i] - along[i / 2]);
+        again(d, e);
+        times_turned(by_q, e, tiles[now][0]);
+        finish(by_q, 0);
     }
+    put((bf16 *)a.p[7] + of_q, stride, mine, queries, by_q, a.f[0], a.f[0]);
 }
 
 // Probabilities of a warp's keys for a tile of queries, whose sums these are: those before `seen` do not see the first key.
@@ -202,54 +256,4 @@ extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_KEYS) attention_by_k
     finish(by_v, 0);
     put((bf16 *)a.p[5] + to, stride, mine, keys, by_k, a.f[0], a.f[0]);
     put((bf16 *)a.p[6] + to, stride, mine, keys, by_v, 1.0f, 1.0f);
-}
-
-// grid: tiles of queries, heads, b. p: q k v g of_rows by_q; n: queries, keys, heads, causal, strides of q and of k, places;
-// f: scale
-extern "C" __global__ void __launch_bounds__(128, BLOCKS_BY_QUERIES) attention_by_queries(Arguments a) {
-    __shared__ __align__(1024) bf16 tiles[2][2][CELLS], q[CELLS], g[CELLS];
-    int queries = a.n[0], keys = a.n[1], heads = a.n[2], causal = a.n[3];
-    unsigned stride = a.n[4], of_q = head_of(queries, stride);
-    int first = blockIdx.x * TILE, warp = threadIdx.x / 32 * 16, mine = first + warp;
-    int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4 * 2;
-    const bf16 *k = (const bf16 *)a.p[1], *v = (const bf16 *)a.p[2];
-    fetch((const bf16 *)a.p[0], part_of(of_q, stride, first, queries), q);
-    fetch((const bf16 *)a.p[3], part_of(head_of(queries, heads * 64), heads * 64, first, queries), g);
-    Part part = part_of(head_of(keys, a.n[5]), a.n[5], 0, keys);
-    fetch(k, part, tiles[0][0]);
-    fetch(v, part, tiles[0][1]);
-    const float *rows = (const float *)a.p[4] + of_row((long)blockIdx.z * heads + blockIdx.y, mine + r, a.n[6]);
-    float sum[2] = {rows[0], rows[8]}, along[2] = {rows[TILE], rows[TILE + 8]};
-    float scale = a.f[0] * LOG2E, by_q[8][4], s[8][4], d[8][4];
-    unsigned e[4][4];
-    zero(by_q);
-    int end = causal && first + TILE < keys ? first + TILE : keys;
-    for (int key = 0, now = 0; key < end; key += TILE, now ^= 1) {
-        fetched();
-        if (key + TILE < end) {
-            advance(part);
-            fetch(k, part, tiles[now ^ 1][0]);
-            fetch(v, part, tiles[now ^ 1][1]);
-        }
-        times(s, q, tiles[now][0], 1);
-        times(d, g, tiles[now][1], 1);
-        finish(s, 1);
-        for (int n = 0; n < 8; n++)
-            for (int i = 0; i < 4; i++) s[n][i] = power(fmaf(s[n][i], scale, sum[i / 2]));
-        if (key + TILE > keys) {
-            for (int n = 0; n < 8; n++)
-                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 < keys - key - c ? s[n][i] : 0.0f;
-        }
-        if (causal & (key == first)) {
-            for (int n = 0; n < 8; n++)
-                for (int i = 0; i < 4; i++) s[n][i] = n * 8 + i % 2 - i / 2 * 8 <= warp + r - c ? s[n][i] : 0.0f;
-        }
-        finish(d, 0);
-        for (int n = 0; n < 8; n++)
-            for (int i = 0; i < 4; i++) d[n][i] = s[n][i] * (d[n][i] - along[i / 2]);
-        again(d, e);
-        times_turned(by_q, e, tiles[now][0]);
-        finish(by_q, 0);
-    }
-    put((bf16 *)a.p[5] + of_q, stride, mine, queries, by_q, a.f[0], a.f[0]);
 }

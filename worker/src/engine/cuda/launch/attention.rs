@@ -36,25 +36,22 @@ impl Lowering<'_> {
             I::AttentionBackward { q, k, v, o, sums, g, by_q, by_kv, sizes } => {
                 let (numbers, scale) = check(sizes)?;
                 let places = sizes.queries.next_multiple_of(TILE);
-                let all = sizes.batch * sizes.heads * places;
-                // Two numbers for each row, which both kernels read.
-                self.scratch = self.scratch.max(2 * 4 * all);
-                let (g, of_rows) = (self.at(*g)?, Address::Scratch(0));
-                let pointers = vec![self.at(*o)?, g, self.at(*sums)?, of_rows];
-                let rows = [sizes.queries, sizes.heads, sizes.batch, places];
-                self.launch("attention_along", [all.div_ceil(32), 1, 1], 256, pointers, &rows, Vec::new())?;
+                let (g, sums, o) = (self.at(*g)?, self.at(*sums)?, self.at(*o)?);
                 let numbers = [&numbers[..], &[places]].concat();
                 let [q, k, v] = self.heads([q, k, v], sizes)?;
-                let read = vec![q, k, v, g, of_rows];
                 let [by_k, by_v] = by_kv.unwrap_or([*by_q; 2]);
                 let [by_q, by_k, by_v] = self.heads([by_q, &by_k, &by_v], sizes)?;
-                if by_kv.is_some() {
-                    let pointers = [read.clone(), vec![by_k, by_v]].concat();
-                    let grid = tiles(sizes.keys, sizes);
-                    self.launch("attention_by_keys", grid, 128, pointers, &numbers, scale.clone())?;
+                // Two numbers for each row, which the first kernel finds and the second reads.
+                let of_rows = if by_kv.is_some() { Address::Scratch(0) } else { Address::Null };
+                let pointers = vec![q, k, v, g, o, sums, of_rows, by_q];
+                let grid = tiles(sizes.queries, sizes);
+                self.launch("attention_by_queries", grid, 128, pointers, &numbers, scale.clone())?;
+                if by_kv.is_none() {
+                    return Ok(());
                 }
-                let pointers = [read, vec![by_q]].concat();
-                self.launch("attention_by_queries", tiles(sizes.queries, sizes), 128, pointers, &numbers, scale)
+                self.scratch = self.scratch.max(2 * 4 * sizes.batch * sizes.heads * places);
+                let pointers = vec![q, k, v, g, of_rows, by_k, by_v];
+                self.launch("attention_by_keys", tiles(sizes.keys, sizes), 128, pointers, &numbers, scale)
             }
             _ => Ok(()),
         }

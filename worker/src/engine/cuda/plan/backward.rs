@@ -63,18 +63,9 @@ impl Planner<'_> {
         }
     }
 
-    /// The type of a value's gradient. That of the residual stream is narrow, though the stream itself is wide: half the
-    /// bytes for what is rounded anyway by the next product to read it. A gradient of one row a sample has its value's type.
-    fn gradient_element(&self, value: Value) -> Element {
-        let kind = self.kind(value);
-        let many = kind.shape.places() > 1 && self.tape.nodes.iter().any(|node| node.output == value);
-        if many { Element::Narrow } else { kind.element }
-    }
-
     /// A buffer for a value's gradient.
     fn gradient_of(&mut self, value: Value) -> Buffer {
-        let (element, count) = (self.gradient_element(value), self.kind(value).shape.count());
-        self.buffer(element, count)
+        self.buffer_of(self.kind(value))
     }
 
     /// Adds to a value's gradient.
@@ -83,7 +74,7 @@ impl Planner<'_> {
             return;
         }
         let sum = match self.grads.remove(&value) {
-            None => self.cast(g, self.gradient_element(value)),
+            None => self.cast(g, self.kind(value).element),
             Some(sum) => {
                 let (out, count) = (self.gradient_of(value), self.kind(value).shape.count());
                 self.emit(Instruction::Add { x: sum, y: g, bias: None, out, count });
@@ -109,7 +100,7 @@ impl Planner<'_> {
         if !wanted {
             return;
         }
-        let (mut addend, element) = (self.grads.remove(&input), self.gradient_element(input));
+        let (mut addend, element) = (self.grads.remove(&input), self.kind(input).element);
         if let (Some(scaled), Some(stack)) = (scaled, stack) {
             let down = Product { addend, ..Product::by(stack.down, false) };
             addend = Some(self.product(scaled, down, shape.rows(), [stack.columns(), inputs], element));

@@ -152,6 +152,11 @@ impl Executor for Reference {
                 self.run(program, part)?;
                 return Ok(begin.elapsed().as_secs_f64());
             }
+            Timed::Again(_) => {
+                self.run(program, Part::Forward)?;
+                self.run(program, Part::Backward)?;
+                return Ok(begin.elapsed().as_secs_f64());
+            }
             Timed::Alone(instructions) => instructions,
         };
         for at in instructions {

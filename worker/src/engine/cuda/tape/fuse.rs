@@ -1,10 +1,10 @@
 //! Residual sums go into the epilogue of the product before them, biases of convolutions into the sum after them.
 
-use super::{Bias, Element, Node, Op, Tape, Value};
+use super::{Bias, Node, Op, Tape, Value};
 use std::collections::HashMap;
 
-/// Makes `x + linear(y)` one node where x is wide, as the sum is, and nothing else reads `linear(y)`. The product then takes
-/// the place of the sum, where all of its inputs are there.
+/// Makes `x + linear(y)` one node where x has the sum's type and nothing else reads `linear(y)`. The product then takes the
+/// place of the sum, where all of its inputs are there. A sum with a convolution stays, to add that one's bias.
 pub fn fuse_residuals(tape: &mut Tape) {
     let mut uses: HashMap<Value, usize> = HashMap::new();
     let mut producers: HashMap<Value, usize> = HashMap::new();
@@ -22,10 +22,13 @@ pub fn fuse_residuals(tape: &mut Tape) {
             let plain = matches!(node.op, Op::Linear { .. }) && node.inputs.len() == 1 && node.segment == *segment;
             (plain && !gone[producer] && uses.get(&value) == Some(&1)).then_some(producer)
         };
-        let wide = |value: Value| tape.kind(value).element == Element::Wide;
+        let addend = |value: Value| {
+            let conv = producers.get(&value).is_some_and(|at| matches!(tape.nodes[*at].op, Op::Conv { .. }));
+            !conv && tape.kind(value).element == tape.kind(*output).element
+        };
         let found = match (product(b), product(a)) {
-            (Some(producer), _) if wide(a) => (producer, a),
-            (_, Some(producer)) if wide(b) => (producer, b),
+            (Some(producer), _) if addend(a) => (producer, a),
+            (_, Some(producer)) if addend(b) => (producer, b),
             _ => continue,
         };
         let (producer, residual) = found;

@@ -63,9 +63,9 @@ impl Shape {
 /// What numbers are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
-    /// f32: statistics, rates, and the residual stream, whose hundred roundings would cost more than all layers do.
+    /// f32: statistics, rates, sums, and what has a row for each sample.
     Wide,
-    /// What matrix units multiply: bfloat16 on a GPU, f32 in the reference.
+    /// All that has a row for each pixel or token: bfloat16 on a GPU, f32 in the reference.
     Narrow,
 }
 

@@ -172,7 +172,10 @@ impl Ops for Recorder {
     }
 
     fn add(&self, x: Value, y: Value) -> Value {
-        self.push(Op::Add { bias: None }, &[x, y], self.shape(x), Element::Wide)
+        let shape = self.shape(x);
+        // A row for each sample costs nothing, and seventeen layers add to its gradient.
+        let element = if shape.places() > 1 { Element::Narrow } else { Element::Wide };
+        self.push(Op::Add { bias: None }, &[x, y], shape, element)
     }
 
     fn add_image(&self, x: Value, y: Value) -> Value {
@@ -185,7 +188,6 @@ impl Ops for Recorder {
 
     fn concat(&self, x: Value, y: Value) -> Value {
         let channels = self.shape(x).channels + self.shape(y).channels;
-        // A norm and a convolution follow, which round it anyway: it is no part of the residual stream.
         self.push(Op::Concat, &[x, y], self.shape(x).with(channels), Element::Narrow)
     }
 
@@ -194,11 +196,9 @@ impl Ops for Recorder {
     }
 
     fn upsample(&self, x: Value) -> Value {
-        // A convolution follows, which takes it narrow: a fourth of the numbers is narrowed before.
-        let x = self.narrow(x);
         let shape = self.shape(x);
         let after = Shape { height: 2 * shape.height, width: 2 * shape.width, ..shape };
-        self.push(Op::Upsample, &[x], after, Element::Narrow)
+        self.push(Op::Upsample, &[x], after, self.element(x))
     }
 
     fn to_tokens(&self, x: Value) -> Value {

@@ -47,6 +47,7 @@ fn the_parts_take_about_the_time_of_the_whole_and_change_no_gradient() {
     let found = engine.breakdown(&batch, &rates, &LossOptions::default()).unwrap().unwrap();
     let sum: f64 = found.parts.iter().map(|part| part.seconds).sum();
     assert!(sum > 0.0 && (0.2..5.0).contains(&(sum / found.device)), "{sum} s in parts, {} s", found.device);
+    assert!((0.2..5.0).contains(&(found.sustained / found.device)), "{} s again and again", found.sustained);
     assert!(found.parts.iter().all(|part| part.count > 0 && part.bytes > 0.0));
     let after = engine.gradient(&batch, &rates, &LossOptions::default()).unwrap();
     assert_eq!(before.grad, after.grad);
