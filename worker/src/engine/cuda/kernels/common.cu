@@ -36,6 +36,16 @@ __device__ inline unsigned pack(float low, float high) {
 #endif
 }
 
+__device__ inline Eight widen8(uint4 a) {
+    unsigned u[4] = {a.x, a.y, a.z, a.w};
+    Eight e;
+    for (int i = 0; i < 4; i++) {
+        e.x[2 * i] = __uint_as_float(u[i] << 16);
+        e.x[2 * i + 1] = __uint_as_float(u[i] & 0xffff0000u);
+    }
+    return e;
+}
+
 __device__ inline Eight load8(const void *p, long at, int wide) {
     Eight e;
     if (wide) {
@@ -44,12 +54,7 @@ __device__ inline Eight load8(const void *p, long at, int wide) {
         e.x[0] = a.x, e.x[1] = a.y, e.x[2] = a.z, e.x[3] = a.w;
         e.x[4] = b.x, e.x[5] = b.y, e.x[6] = b.z, e.x[7] = b.w;
     } else {
-        uint4 a = *(const uint4 *)((const bf16 *)p + at);
-        unsigned u[4] = {a.x, a.y, a.z, a.w};
-        for (int i = 0; i < 4; i++) {
-            e.x[2 * i] = __uint_as_float(u[i] << 16);
-            e.x[2 * i + 1] = __uint_as_float(u[i] & 0xffff0000u);
-        }
+        e = widen8(*(const uint4 *)((const bf16 *)p + at));
     }
     return e;
 }

@@ -1,226 +1,271 @@
-// Layer norm: a warp for each row. Group norm: sums by channel over stretches of pixels, then by group, then applied.
+// Layer norm: a row for each 8, 16 or 32 lanes of a warp. Group norm: sums by group over stretches of pixels, then over those,
+// then applied. All is narrow but scale, shift and statistics.
 
-__device__ inline float warp_sum(float x) {
-    for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
+// A lane holds up to five times eight numbers of its row, packed as they are stored, so that a row of 1280 is read once; a
+// longer one is read for every pass over it.
+#define HELD 5
+
+// Where a row's piece j of this lane begins.
+__device__ inline int piece(int from, int j, int lanes) {
+    return from + (j * lanes + threadIdx.x % lanes) * 8;
+}
+
+__device__ inline void hold(uint4 held[HELD], const void *row, int c, int from, int lanes) {
+    for (int j = 0; j < HELD; j++) {
+        int i = piece(from, j, lanes);
+        held[j] = i < c ? *(const uint4 *)((const bf16 *)row + i) : make_uint4(0, 0, 0, 0);
+    }
+}
+
+// Sum over the lanes of a row.
+__device__ inline float sum_of_row(float x, int lanes) {
+    for (int step = lanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
     return x;
 }
 
-// A lane of a warp holds up to five times eight numbers of its row, so that a row of 1280 is read once; a longer one is read
-// for every pass over it.
-#define HELD 5
-#define WIDTH (HELD * 256)
-
-__device__ inline void hold(Eight held[HELD], const void *x, long row, int c, int from, int wide) {
-    for (int j = 0; j < HELD; j++) {
-        int i = from + j * 256 + threadIdx.x % 32 * 8;
-        if (i < c) held[j] = load8(x, row * c + i, wide);
-        else for (int k = 0; k < 8; k++) held[j].x[k] = 0.0f;
-    }
-}
-
-// p: x scale shift out statistics; n: rows, c, x wide, out wide; f: eps
-extern "C" __global__ void layer_norm(Arguments a) {
-    long row = thread_index() / 32;
-    int lane = threadIdx.x % 32, c = a.n[1], wide = a.n[2];
-    if (row >= a.n[0]) return;
-    Eight x[HELD];
+// p: x scale shift out statistics; n: rows, c, lanes of a row; f: eps
+extern "C" __global__ void __launch_bounds__(128) layer_norm(Arguments a) {
+    int c = a.n[1], lanes = a.n[2], span = lanes * 8 * HELD, row = thread_index() / lanes, there = row < a.n[0];
+    // Lanes without a row stay for the sums, with that of others.
+    long begin = (long)(there ? row : 0) * c;
+    const bf16 *of_x = (const bf16 *)a.p[0] + begin;
+    uint4 x[HELD];
     float sum = 0.0f, squares = 0.0f;
-    for (int from = 0; from < c; from += WIDTH) {
-        hold(x, a.p[0], row, c, from, wide);
-        for (int j = 0; j < HELD; j++)
-            for (int k = 0; k < 8; k++) sum += x[j].x[k];
-    }
-    float mean = warp_sum(sum) / c;
-    for (int from = 0; from < c; from += WIDTH) {
-        if (c > WIDTH) hold(x, a.p[0], row, c, from, wide);
+    for (int from = 0; from < c; from += span) {
+        hold(x, of_x, c, from, lanes);
         for (int j = 0; j < HELD; j++) {
-            if (from + j * 256 + lane * 8 >= c) continue;
-            for (int k = 0; k < 8; k++) squares += (x[j].x[k] - mean) * (x[j].x[k] - mean);
+            Eight e = widen8(x[j]);
+            for (int k = 0; k < 8; k++) sum += e.x[k];
         }
     }
-    float inverse = rsqrtf(warp_sum(squares) / c + a.f[0]);
-    for (int from = 0; from < c; from += WIDTH) {
-        if (c > WIDTH) hold(x, a.p[0], row, c, from, wide);
+    float mean = sum_of_row(sum, lanes) / c;
+    for (int from = 0; from < c; from += span) {
+        if (c > span) hold(x, of_x, c, from, lanes);
         for (int j = 0; j < HELD; j++) {
-            int i = from + j * 256 + lane * 8;
+            Eight e = widen8(x[j]);
+            if (piece(from, j, lanes) >= c) continue;
+            for (int k = 0; k < 8; k++) squares += (e.x[k] - mean) * (e.x[k] - mean);
+        }
+    }
+    float inverse = rsqrtf(sum_of_row(squares, lanes) / c + a.f[0]);
+    if (!there) return;
+    for (int from = 0; from < c; from += span) {
+        if (c > span) hold(x, of_x, c, from, lanes);
+        for (int j = 0; j < HELD; j++) {
+            int i = piece(from, j, lanes);
             if (i >= c) continue;
-            Eight scale = load8(a.p[1], i, 1), shift = load8(a.p[2], i, 1);
-            for (int k = 0; k < 8; k++) scale.x[k] = (x[j].x[k] - mean) * inverse * scale.x[k] + shift.x[k];
-            store8(a.p[3], row * c + i, a.n[3], scale);
+            Eight e = widen8(x[j]), scale = load8(a.p[1], i, 1), shift = load8(a.p[2], i, 1);
+            for (int k = 0; k < 8; k++) e.x[k] = (e.x[k] - mean) * inverse * scale.x[k] + shift.x[k];
+            store8(a.p[3], begin + i, 0, e);
         }
     }
-    if (lane == 0) {
+    if (threadIdx.x % lanes == 0) {
         ((float *)a.p[4])[2 * row] = mean;
         ((float *)a.p[4])[2 * row + 1] = inverse;
     }
 }
 
-// out = addend + inverse (e - mean(e) - z mean(e z)), e = g scale. p: x scale statistics g addend out; n: rows, c, x wide, g wide, out (and addend) wide
-extern "C" __global__ void layer_norm_backward(Arguments a) {
-    long row = thread_index() / 32;
-    int lane = threadIdx.x % 32, c = a.n[1];
-    if (row >= a.n[0]) return;
-    float mean = ((const float *)a.p[2])[2 * row], inverse = ((const float *)a.p[2])[2 * row + 1];
+// out = addend + inverse (e - mean(e) - z mean(e z)), e = g scale. p: x scale statistics g addend out; n: rows, c, lanes of a
+// row
+extern "C" __global__ void __launch_bounds__(128, 7) layer_norm_backward(Arguments a) {
+    int c = a.n[1], lanes = a.n[2], span = lanes * 8 * HELD, row = thread_index() / lanes, there = row < a.n[0];
+    if (!there) row = 0;
+    long begin = (long)row * c;
+    const bf16 *of_x = (const bf16 *)a.p[0] + begin, *of_g = (const bf16 *)a.p[3] + begin;
+    // z = x inverse + offset.
+    float inverse = ((const float *)a.p[2])[2 * row + 1], offset = -((const float *)a.p[2])[2 * row] * inverse;
     float sum = 0.0f, along = 0.0f;
-    // Standardised numbers, and what comes of g.
-    Eight z[HELD], e[HELD];
-    for (int from = 0; from < c; from += WIDTH) {
-        hold(z, a.p[0], row, c, from, a.n[2]);
-        hold(e, a.p[3], row, c, from, a.n[3]);
+    uint4 x[HELD], g[HELD];
+    for (int from = 0; from < c; from += span) {
+        hold(x, of_x, c, from, lanes);
+        hold(g, of_g, c, from, lanes);
         for (int j = 0; j < HELD; j++) {
-            int i = from + j * 256 + lane * 8;
+            int i = piece(from, j, lanes);
             if (i >= c) continue;
-            Eight scale = load8(a.p[1], i, 1);
+            Eight z = widen8(x[j]), e = widen8(g[j]), scale = load8(a.p[1], i, 1);
             for (int k = 0; k < 8; k++) {
-                z[j].x[k] = (z[j].x[k] - mean) * inverse;
-                e[j].x[k] *= scale.x[k];
-                sum += e[j].x[k];
-                along += e[j].x[k] * z[j].x[k];
+                e.x[k] *= scale.x[k];
+                sum += e.x[k];
+                along += e.x[k] * (z.x[k] * inverse + offset);
             }
         }
     }
-    sum = warp_sum(sum) / c;
-    along = warp_sum(along) / c;
-    for (int from = 0; from < c; from += WIDTH) {
-        if (c > WIDTH) {
-            hold(z, a.p[0], row, c, from, a.n[2]);
-            hold(e, a.p[3], row, c, from, a.n[3]);
+    sum = sum_of_row(sum, lanes) / c;
+    along = sum_of_row(along, lanes) / c;
+    if (!there) return;
+    for (int from = 0; from < c; from += span) {
+        if (c > span) {
+            hold(x, of_x, c, from, lanes);
+            hold(g, of_g, c, from, lanes);
         }
         for (int j = 0; j < HELD; j++) {
-            int i = from + j * 256 + lane * 8;
+            int i = piece(from, j, lanes);
             if (i >= c) continue;
-            Eight y = {};
-            if (a.p[4]) y = load8(a.p[4], row * c + i, a.n[4]);
-            if (c > WIDTH) {
-                Eight scale = load8(a.p[1], i, 1);
-                for (int k = 0; k < 8; k++) {
-                    z[j].x[k] = (z[j].x[k] - mean) * inverse;
-                    e[j].x[k] *= scale.x[k];
-                }
+            Eight y = {}, z = widen8(x[j]), e = widen8(g[j]), scale = load8(a.p[1], i, 1);
+            if (a.p[4]) y = load8(a.p[4], begin + i, 0);
+            for (int k = 0; k < 8; k++) {
+                y.x[k] += inverse * (e.x[k] * scale.x[k] - sum - (z.x[k] * inverse + offset) * along);
             }
-            for (int k = 0; k < 8; k++) y.x[k] += inverse * (e[j].x[k] - sum - z[j].x[k] * along);
-            store8(a.p[5], row * c + i, a.n[4], y);
+            store8(a.p[5], begin + i, 0, y);
         }
     }
 }
 
-// Gradient by z of one number: g, through SiLU if asked, times the scale.
-__device__ inline float by_z(float z, float g, float scale, float shift, int silu) {
-    return (silu ? g * slope(0, z * scale + shift) : g) * scale;
-}
-
-// Where a channel's group has its two numbers, and how many channels of it are left: no division for each channel.
-struct Group {
-    int at, left, width;
+// What a thread of a group norm does: eight channels of a sample, and every so manieth pixel of a stretch.
+// Of all: grid: stretches, b; a thread for each eight channels and line of pixels; n: places, c, places of a stretch, silu
+struct Column {
+    int channel, place, lines, end;
+    // Where the channels are in the sample's first pixel, and its statistics.
+    long first;
+    int groups;
 };
 
-__device__ inline Group group_of(int channel, int c) {
-    int width = c / 32;
-    return {channel / width * 2, width - channel % width, width};
+// Of stretch and sample as they are counted, or from the last to the first: what was read last is still in the cache.
+__device__ inline Column column_of(const Arguments &a, int last_first) {
+    int octets = a.n[1] / 8, stretch = last_first ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+    int sample = last_first ? gridDim.y - 1 - blockIdx.y : blockIdx.y, begin = stretch * a.n[2], end = begin + a.n[2];
+    Column column;
+    column.channel = threadIdx.x % octets * 8;
+    column.place = begin + threadIdx.x / octets;
+    column.lines = blockDim.x / octets;
+    column.end = end < a.n[0] ? end : a.n[0];
+    column.first = (long)sample * a.n[0] * a.n[1] + column.channel;
+    column.groups = sample * 64;
+    return column;
 }
 
-// The next channel's.
-__device__ inline void next(Group &group) {
-    if (--group.left == 0) group.at += 2, group.left = group.width;
+// Two numbers of each channel's group.
+__device__ inline void of_groups(const void *numbers, const Column &column, int c, float one[8], float two[8]) {
+    int width = c / 32, at = column.channel / width, left = width - column.channel % width;
+    const float *of = (const float *)numbers + column.groups;
+    for (int k = 0; k < 8; k++) {
+        one[k] = of[2 * at], two[k] = of[2 * at + 1];
+        if (--left == 0) at++, left = width;
+    }
 }
 
-// Sums by channel over one stretch of pixels: partial[b, stretch, 2, c] = sums of x and of x^2, or, given g, of e and e z.
-// grid: stretches, b, groups of 256 channels; 32 x 8 threads, eight channels along x, every eighth pixel along y.
-// p: x scale shift statistics g partial; n: places, c, places of a stretch, x wide, g wide, silu
+// Numbers that a block's threads add up.
+#define SUMS (16 * 512)
+
+// partial[b, stretch, 2, 32] = sums by group over one stretch, of each channel's two sums.
+__device__ inline void add_up(float sums[SUMS], Eight one, Eight two, const Column &column, int c, void *partial) {
+    int line = threadIdx.x / (c / 8) * 2 * c + column.channel, width = c / 32;
+    store8(sums, line, 1, one);
+    store8(sums, line + c, 1, two);
+    __syncthreads();
+    for (int i = threadIdx.x; i < 2 * c; i += blockDim.x) {
+        float sum = sums[i];
+        for (int k = 1; k < column.lines; k++) sum += sums[k * 2 * c + i];
+        sums[i] = sum;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < 64; i += blockDim.x) {
+        const float *from = sums + i / 32 * c + i % 32 * width;
+        float sum = 0.0f;
+        for (int k = 0; k < width; k++) sum += from[k];
+        ((float *)partial)[((long)blockIdx.y * gridDim.x + blockIdx.x) * 64 + i] = sum;
+    }
+}
+
+// Sums of x and of x^2. p: x partial
 extern "C" __global__ void group_sums(Arguments a) {
-    __shared__ float sums[2][8][256];
-    int places = a.n[0], c = a.n[1], stretch = a.n[2];
-    int lane = threadIdx.x % 32, line = threadIdx.x / 32, channel = blockIdx.z * 256 + lane * 8;
-    int first = blockIdx.x * stretch, end = first + stretch < places ? first + stretch : places;
-    const float *statistics = (const float *)a.p[3];
+    __shared__ __align__(16) float sums[SUMS];
+    int c = a.n[1];
+    Column column = column_of(a, 0);
     Eight one = {}, two = {};
-    if (channel < c) {
-        Eight scale = load8(a.p[1], channel, 1), shift = load8(a.p[2], channel, 1);
-        for (int place = first + line; place < end; place += 8) {
-            long at = ((long)blockIdx.y * places + place) * c + channel;
-            Eight x = load8(a.p[0], at, a.n[3]);
-            if (!a.p[4]) {
-                for (int k = 0; k < 8; k++) one.x[k] += x.x[k], two.x[k] += x.x[k] * x.x[k];
-            } else {
-                Eight g = load8(a.p[4], at, a.n[4]);
-                Group group = group_of(channel, c);
-                for (int k = 0; k < 8; k++, next(group)) {
-                    const float *s = statistics + blockIdx.y * 64 + group.at;
-                    float z = (x.x[k] - s[0]) * s[1];
-                    float e = by_z(z, g.x[k], scale.x[k], shift.x[k], a.n[5]);
-                    one.x[k] += e, two.x[k] += e * z;
-                }
-            }
+#pragma unroll 4
+    for (int place = column.place; place < column.end; place += column.lines) {
+        Eight x = load8(a.p[0], column.first + (long)place * c, 0);
+        for (int k = 0; k < 8; k++) one.x[k] += x.x[k], two.x[k] += x.x[k] * x.x[k];
+    }
+    add_up(sums, one, two, column, c, a.p[1]);
+}
+
+// Sums of e and of e z, e being the gradient by z: g, through SiLU if asked, times the scale. p: x scale shift statistics g
+// partial
+extern "C" __global__ void group_sums_backward(Arguments a) {
+    __shared__ __align__(16) float sums[SUMS];
+    int c = a.n[1];
+    Column column = column_of(a, 0);
+    Eight one = {}, two = {}, scale = load8(a.p[1], column.channel, 1), shift = load8(a.p[2], column.channel, 1);
+    float mean[8], inverse[8];
+    of_groups(a.p[3], column, c, mean, inverse);
+#pragma unroll 2
+    for (int place = column.place; place < column.end; place += column.lines) {
+        long at = column.first + (long)place * c;
+        Eight x = load8(a.p[0], at, 0), g = load8(a.p[4], at, 0);
+        for (int k = 0; k < 8; k++) {
+            float z = (x.x[k] - mean[k]) * inverse[k];
+            float e = a.n[3] ? g.x[k] * slope(0, z * scale.x[k] + shift.x[k]) : g.x[k];
+            one.x[k] += e, two.x[k] += e * z;
         }
     }
-    for (int k = 0; k < 8; k++) sums[0][line][lane * 8 + k] = one.x[k], sums[1][line][lane * 8 + k] = two.x[k];
-    __syncthreads();
-    float *partial = (float *)a.p[5] + ((long)blockIdx.y * gridDim.x + blockIdx.x) * 2 * c;
-    for (int i = threadIdx.x; i < 512; i += 256) {
-        int which = i / 256, at = i % 256;
-        if ((int)blockIdx.z * 256 + at >= c) continue;
-        float sum = 0.0f;
-        for (int k = 0; k < 8; k++) sum += sums[which][k][at];
-        partial[which * c + blockIdx.z * 256 + at] = sum;
-    }
+    for (int k = 0; k < 8; k++) one.x[k] *= scale.x[k], two.x[k] *= scale.x[k];
+    add_up(sums, one, two, column, c, a.p[5]);
 }
 
 // Sums of a group: mean and 1 / sqrt(variance + eps), or, for the backward pass, both means. A warp for each group, in f64.
-// p: partial out[b, 32, 2]; n: b 32, c, stretches, places, backward; f: eps
+// p: partial out[b, 32, 2]; n: b 32, numbers of a group, stretches, backward; f: eps
 extern "C" __global__ void group_totals(Arguments a) {
-    long group = thread_index() / 32;
-    int lane = threadIdx.x % 32, c = a.n[1], width = c / 32, stretches = a.n[2];
+    int group = thread_index() / 32, lane = threadIdx.x % 32, stretches = a.n[2];
     if (group >= a.n[0]) return;
-    const float *partial = (const float *)a.p[0] + group / 32 * stretches * 2 * c + group % 32 * width;
+    const float *partial = (const float *)a.p[0] + (long)(group / 32) * stretches * 64 + group % 32;
     double one = 0.0, two = 0.0;
-    for (int i = lane; i < stretches * width; i += 32) {
-        const float *at = partial + (long)(i / width) * 2 * c + i % width;
-        one += at[0], two += at[c];
-    }
+    for (int i = lane; i < stretches; i += 32) one += partial[i * 64], two += partial[i * 64 + 32];
     for (int step = 16; step > 0; step /= 2) {
         one += __shfl_xor_sync(0xffffffffu, one, step);
         two += __shfl_xor_sync(0xffffffffu, two, step);
     }
     if (lane != 0) return;
-    double n = (double)a.n[3] * width, mean = one / n, other = two / n;
+    double mean = one / a.n[1], other = two / a.n[1];
     float *out = (float *)a.p[1] + 2 * group;
     out[0] = (float)mean;
-    out[1] = a.n[4] ? (float)other : (float)(1.0 / sqrt(fmax(other - mean * mean, 0.0) + (double)a.f[0]));
+    out[1] = a.n[3] ? (float)other : (float)(1.0 / sqrt(fmax(other - mean * mean, 0.0) + (double)a.f[0]));
 }
 
-// out = silu?(z scale + shift). p: x scale shift statistics out; n: count, c, numbers of a sample, x wide, out wide, silu
+// out = silu?(z scale + shift). p: x scale shift statistics out
 extern "C" __global__ void group_norm(Arguments a) {
-    unsigned i = first_of_eight();
-    int c = a.n[1], channel = i % (unsigned)c;
-    if (i >= (unsigned)a.n[0]) return;
-    const float *statistics = (const float *)a.p[3] + i / (unsigned)a.n[2] * 64;
-    Eight x = load8(a.p[0], i, a.n[3]), scale = load8(a.p[1], channel, 1), shift = load8(a.p[2], channel, 1);
-    Group group = group_of(channel, c);
-    for (int k = 0; k < 8; k++, next(group)) {
-        const float *s = statistics + group.at;
-        float y = (x.x[k] - s[0]) * s[1] * scale.x[k] + shift.x[k];
-        x.x[k] = a.n[5] ? apply(0, y) : y;
+    int c = a.n[1];
+    Column column = column_of(a, 1);
+    float mean[8], inverse[8];
+    Eight scale = load8(a.p[1], column.channel, 1), shift = load8(a.p[2], column.channel, 1);
+    of_groups(a.p[3], column, c, mean, inverse);
+    for (int k = 0; k < 8; k++) scale.x[k] *= inverse[k], shift.x[k] -= mean[k] * scale.x[k];
+#pragma unroll 4
+    for (int place = column.place; place < column.end; place += column.lines) {
+        long at = column.first + (long)place * c;
+        Eight x = load8(a.p[0], at, 0);
+        for (int k = 0; k < 8; k++) {
+            float y = x.x[k] * scale.x[k] + shift.x[k];
+            x.x[k] = a.n[3] ? apply(0, y) : y;
+        }
+        store8(a.p[4], at, 0, x);
     }
-    store8(a.p[4], i, a.n[4], x);
 }
 
-// As the layer norm's. p: x scale shift statistics g addend out means; n: count, c, numbers of a sample, x wide, g wide,
-// out (and addend) wide, silu
+// As the layer norm's. p: x scale shift statistics g addend out means
 extern "C" __global__ void group_norm_backward(Arguments a) {
-    unsigned i = first_of_eight();
-    int c = a.n[1], channel = i % (unsigned)c;
-    if (i >= (unsigned)a.n[0]) return;
-    unsigned sample = i / (unsigned)a.n[2];
-    const float *statistics = (const float *)a.p[3] + sample * 64, *means = (const float *)a.p[7] + sample * 64;
-    Eight x = load8(a.p[0], i, a.n[3]), g = load8(a.p[4], i, a.n[4]), y = {};
-    Eight scale = load8(a.p[1], channel, 1), shift = load8(a.p[2], channel, 1);
-    if (a.p[5]) y = load8(a.p[5], i, a.n[5]);
-    Group group = group_of(channel, c);
-    for (int k = 0; k < 8; k++, next(group)) {
-        const float *s = statistics + group.at, *m = means + group.at;
-        float z = (x.x[k] - s[0]) * s[1];
-        float e = by_z(z, g.x[k], scale.x[k], shift.x[k], a.n[6]);
-        y.x[k] += s[1] * (e - m[0] - z * m[1]);
+    int c = a.n[1];
+    Column column = column_of(a, 1);
+    float mean[8], inverse[8], by_one[8], along[8];
+    Eight scale = load8(a.p[1], column.channel, 1), shift = load8(a.p[2], column.channel, 1);
+    of_groups(a.p[3], column, c, mean, inverse);
+    of_groups(a.p[7], column, c, by_one, along);
+    // With y = x scale + shift it is addend + g slope(y) scale - by_one - x along, all these numbers being those of x.
+    for (int k = 0; k < 8; k++) {
+        scale.x[k] *= inverse[k], shift.x[k] -= mean[k] * scale.x[k];
+        along[k] *= inverse[k] * inverse[k];
+        by_one[k] = by_one[k] * inverse[k] - mean[k] * along[k];
     }
-    store8(a.p[6], i, a.n[5], y);
+#pragma unroll 2
+    for (int place = column.place; place < column.end; place += column.lines) {
+        long at = column.first + (long)place * c;
+        Eight x = load8(a.p[0], at, 0), g = load8(a.p[4], at, 0), y = {};
+        if (a.p[5]) y = load8(a.p[5], at, 0);
+        for (int k = 0; k < 8; k++) {
+            float e = a.n[3] ? g.x[k] * slope(0, x.x[k] * scale.x[k] + shift.x[k]) : g.x[k];
+            y.x[k] += e * scale.x[k] - by_one[k] - x.x[k] * along[k];
+        }
+        store8(a.p[6], at, 0, y);
+    }
 }

@@ -68,8 +68,13 @@ impl Lowering<'_> {
         Ok(unpacked)
     }
 
+    pub(super) fn element(&self, buffer: Buffer) -> Element {
+        self.program.buffers[buffer.0].element
+    }
+
+    /// A kernel's flag.
     pub(super) fn wide(&self, buffer: Buffer) -> usize {
-        usize::from(self.program.buffers[buffer.0].element == Element::Wide)
+        usize::from(self.element(buffer) == Element::Wide)
     }
 
     pub(super) fn launch(

@@ -63,7 +63,7 @@ impl Shape {
 /// What numbers are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
-    /// f32: statistics, rates, sums, and what has a row for each sample.
+    /// f32: statistics, rates, sums, and embeddings, which have a row for each sample.
     Wide,
     /// All that has a row for each pixel or token: bfloat16 on a GPU, f32 in the reference.
     Narrow,

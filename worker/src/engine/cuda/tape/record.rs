@@ -173,8 +173,8 @@ impl Ops for Recorder {
 
     fn add(&self, x: Value, y: Value) -> Value {
         let shape = self.shape(x);
-        // A row for each sample costs nothing, and seventeen layers add to its gradient.
-        let element = if shape.places() > 1 { Element::Narrow } else { Element::Wide };
+        // The embeddings have a row for each sample, which costs nothing, and seventeen layers add to their gradient.
+        let element = if self.segment.get() > 0 { Element::Narrow } else { Element::Wide };
         self.push(Op::Add { bias: None }, &[x, y], shape, element)
     }
 

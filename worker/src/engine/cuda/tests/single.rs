@@ -143,7 +143,7 @@ fn attention_is_right_for_tiles_that_are_full_or_cut_off_and_for_the_past_alone(
 }
 
 /// Group norm with SiLU and layer norm with their gradients, of so many channels.
-pub(super) fn norms(subject: &mut dyn Subject, shape: Shape, element: Element) {
+pub(super) fn norms(subject: &mut dyn Subject, shape: Shape) {
     let [x, out, statistics, g, addend, by_x] = [0, 1, 2, 3, 4, 5].map(Buffer);
     let (channels, mut parameters) = (shape.channels, Parameters::default());
     let (norm, rows) = (norm(&mut parameters, channels), shape.rows());
@@ -156,28 +156,26 @@ pub(super) fn norms(subject: &mut dyn Subject, shape: Shape, element: Element) {
         Instruction::LayerNormBackward { x, norm, statistics, g, addend: None, out: by_x, rows, channels },
     ];
     for (what, instructions, kept) in [("group", group, shape.batch * GROUPS * 2), ("layer", layer, 2 * rows)] {
-        let (of_x, in_narrow) = ((element, shape.count()), (Narrow, shape.count()));
-        // The residual stream is wide and its gradient narrow; of an image of one pixel it may be the other way round.
-        let of_g = (if element == Wide { Narrow } else { Wide }, shape.count());
+        let numbers = (Narrow, shape.count());
         let trial = Trial {
             instructions: instructions.to_vec(),
-            buffers: vec![of_x, in_narrow, (Wide, kept), in_narrow, of_g, of_g],
+            buffers: vec![numbers, numbers, (Wide, kept), numbers, numbers, numbers],
             parameters: parameters.clone(),
             given: vec![0, 3, 4],
             compared: vec![1, 2, 5],
         };
-        trial.compare(&format!("{what} norm of {channels} {element:?}"), subject, [2e-3, 5e-6]);
+        trial.compare(&format!("{what} norm of {channels}"), subject, [2e-3, 5e-6]);
     }
 }
 
-/// All widths of the model, narrow and wide.
-pub(super) const NORMS: [(usize, Element); 5] = [(320, Narrow), (640, Wide), (960, Narrow), (1280, Wide), (2560, Wide)];
+/// All widths of the model, and one that leaves lanes without numbers.
+pub(super) const NORMS: [usize; 7] = [32, 320, 640, 960, 1280, 1920, 2560];
 
 #[test]
 fn norms_are_right_for_all_widths_of_the_model() {
     let Some(mut simulator) = Simulator::start() else { return };
-    for (channels, element) in NORMS {
-        norms(&mut simulator, Shape { batch: 2, height: 9, width: 8, channels }, element);
+    for channels in NORMS {
+        norms(&mut simulator, Shape { batch: 2, height: 9, width: 7, channels });
     }
 }
 
