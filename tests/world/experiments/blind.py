@@ -4,8 +4,9 @@
 
 Both see the loss on the training pictures under fixed noise, and draw every live rate from 0..1. An evaluation is a
 sample through the model; a gradient counts as three. Each time that a blind search finds a lower training loss, its
-rates are noted and later measured on held-out pictures, which is not counted. With the same OUT as `examples`, its
-searches are taken. Writes OUT/blind.json and OUT/blind.md.
+rates are noted. A dozen of these, the last among them, are later measured on held-out pictures, which is not counted; where
+one is as low as the gradient search's, those before it are too. With the same OUT as `examples`, its searches are taken, and
+blind searches that ended are not repeated. Writes OUT/blind.json and OUT/blind.md.
 """
 
 import json
@@ -24,6 +25,8 @@ OF_A_GRADIENT = 3
 TIMES = 10
 # Samples of one trial.
 SAMPLES = 64
+# Rates of one search that are measured on held-out pictures.
+MEASURED = 12
 
 
 def random_search(loss, slots, trials, seed):
@@ -51,6 +54,9 @@ def blind(setting, name, networks, live, budget, method, seed):
     samples = per_picture(setting.training_samples if setting.quick else SAMPLES, count)
     best = []
     label = f"{name}-{method.split()[0]}-{seed}"
+    done = setting.out / "blind" / f"{label}-{budget}.json"
+    if done.exists():
+        return json.loads(done.read_text())
     with setting.program.evaluator(label, networks, folder, 3000 + seed, samples) as evaluate:
 
         def loss(found):
@@ -64,7 +70,27 @@ def blind(setting, name, networks, live, budget, method, seed):
         begun = time.time()
         METHODS[method](loss, sum(live), max(2, budget // (samples * count)), seed)
         print(f"{label}: {evaluate.samples} evaluations, {time.time() - begun:.0f} s", flush=True)
+        done.parent.mkdir(exist_ok=True)
+        done.write_text(json.dumps([best, evaluate.samples]) + "\n")
         return best, evaluate.samples
+
+
+def course_of(evaluate, best, target):
+    """Held-out losses of some of a blind search's rates, in their order; of all up to the first that is at the target."""
+    names = ("evaluations", "training_loss", "held_out_loss")
+    count = min(len(best), MEASURED)
+    chosen = sorted({round((len(best) - 1) * (place + 1) / count) for place in range(count)})
+    course = {}
+
+    def measure(place):
+        at, loss, rates = best[place]
+        course[place] = dict(zip(names, (at, loss, evaluate(rates)["loss"])))
+        return course[place]["held_out_loss"] <= target
+
+    reached = [place for place in chosen if measure(place)]
+    if reached:
+        next((place for place in range(reached[0]) if place not in course and measure(place)), None)
+    return [course[place] for place in sorted(course)]
 
 
 def run(setting, name):
@@ -92,8 +118,7 @@ def run(setting, name):
 
 def row_of(evaluate, method, seed, start, target, spent, best, used):
     """What a blind search came to against the gradient search of the same seed."""
-    names = ("evaluations", "training_loss", "held_out_loss")
-    course = [dict(zip(names, (at, loss, evaluate(rates)["loss"]))) for at, loss, rates in best]
+    course = course_of(evaluate, best, target)
     reached = next((it["evaluations"] for it in course if it["held_out_loss"] <= target), None)
     lowest = min(it["held_out_loss"] for it in course)
     row = {"method": method, "seed": seed, "all_half": start, "gradient_loss": target, "gradient_evaluations": spent}
