@@ -26,7 +26,7 @@ pub fn noisy(batch: &Microbatch) -> Result<Vec<f32>, Error> {
     let size = (batch.latents.len() / batch.timesteps.len().max(1)).max(1);
     let mut noisy = vec![0.0; batch.latents.len()];
     let mixes = batch.timesteps.iter().map(|timestep| schedule.mix(*timestep)).collect::<Result<Vec<_>, _>>();
-    let mixes = mixes.map_err(|e| Error::Request(e.to_string()))?;
+    let mixes = mixes.map_err(request)?;
     let samples = batch.latents.par_chunks(size).zip(batch.noise.par_chunks(size)).zip(&mixes);
     noisy.par_chunks_mut(size).zip(samples).for_each(|(noisy, ((latents, noise), mix))| {
         let both = latents.iter().zip(noise);
@@ -35,12 +35,55 @@ pub fn noisy(batch: &Microbatch) -> Result<Vec<f32>, Error> {
     Ok(noisy)
 }
 
+/// What the loss's gradient by a prediction follows from: `slope (prediction - target)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aim {
+    /// The noise, or the velocity, in the shape of the latents.
+    pub target: Vec<f32>,
+    /// Of each sample.
+    pub slopes: Vec<f32>,
+}
+
+/// Says it before there is a prediction, for engines that compare where they predict.
+///
+/// # Errors
+/// A timestep out of range.
+pub fn aim(batch: &Microbatch, options: &LossOptions) -> Result<Aim, Error> {
+    let schedule = NoiseSchedule::sdxl();
+    let size = (batch.latents.len() / batch.timesteps.len().max(1)).max(1);
+    let mut target = batch.noise.clone();
+    let samples = batch.timesteps.par_iter().zip(target.par_chunks_mut(size)).zip(batch.latents.par_chunks(size));
+    let slopes = samples.enumerate().map(|(sample, ((timestep, target), latents))| {
+        if options.v_parameterization {
+            let mix = schedule.mix(*timestep).map_err(request)?;
+            target.iter_mut().zip(latents).for_each(|(n, x)| *n = mix.velocity((*x).into(), (*n).into()) as f32);
+        }
+        Ok(slope(batch, factor(batch, sample, options)?, size) as f32)
+    });
+    let slopes: Vec<Result<f32, Error>> = slopes.collect();
+    Ok(Aim { slopes: slopes.into_iter().collect::<Result<_, _>>()?, target })
+}
+
+fn request(error: lora_rates_common::diffusion::Error) -> Error {
+    Error::Request(error.to_string())
+}
+
+/// A sample's factor, its weight in it.
+fn factor(batch: &Microbatch, sample: usize, options: &LossOptions) -> Result<f64, Error> {
+    let weight = batch.loss_weights.get(sample).copied().unwrap_or(1.0);
+    options.factor(batch.timesteps[sample], weight).map_err(request)
+}
+
+/// Derivative of the loss by the prediction over its distance from the target, in a sample of so many numbers.
+fn slope(batch: &Microbatch, factor: f64, size: usize) -> f64 {
+    2.0 * factor / (size as f64 * batch.timesteps.len() as f64)
+}
+
 /// Compares a prediction with its target: the noise, or the velocity.
 ///
 /// # Errors
 /// A timestep out of range, or a prediction that is not finite.
 pub fn judge(batch: &Microbatch, options: &LossOptions, prediction: &[f32]) -> Result<Judged, Error> {
-    let request = |e: lora_rates_common::diffusion::Error| Error::Request(e.to_string());
     let schedule = NoiseSchedule::sdxl();
     let samples = batch.timesteps.len();
     if [batch.latents.len(), batch.noise.len()] != [prediction.len(); 2] || !prediction.len().is_multiple_of(samples) {
@@ -53,13 +96,12 @@ pub fn judge(batch: &Microbatch, options: &LossOptions, prediction: &[f32]) -> R
         let (prediction, latents, noise) =
             (&prediction[range.clone()], &batch.latents[range.clone()], &batch.noise[range]);
         let mix = schedule.mix(*timestep).map_err(request)?;
-        let weight = batch.loss_weights.get(sample).copied().unwrap_or(1.0);
-        let factor = options.factor(*timestep, weight).map_err(request)?;
+        let factor = factor(batch, sample, options)?;
         let difference = |((p, x), n): ((&f32, &f32), &f32)| {
             let (x, n) = (f64::from(*x), f64::from(*n));
             f64::from(*p) - if options.v_parameterization { mix.velocity(x, n) } else { n }
         };
-        let slope = 2.0 * factor / (size as f64 * samples as f64);
+        let slope = slope(batch, factor, size);
         // One pass: the sum's additions must wait for each other, and the gradient is computed meanwhile.
         let mut squares = 0.0;
         for (to, d) in grad.iter_mut().zip(prediction.iter().zip(latents).zip(noise).map(difference)) {

@@ -11,7 +11,7 @@ use super::read::read_all;
 use super::tape::{Case, Loaded, RecordedUnet, Recorder};
 use crate::engine::breakdown::Breakdown;
 use crate::engine::burn::Around;
-use crate::engine::loss::{judge, noisy};
+use crate::engine::loss::{Aim, aim, judge, noisy};
 use crate::engine::{self, EncodedText, EngineOptions, Gradient, GradientEngine, Microbatch, Moments, Shown};
 use crate::sdxl::embedding::sinusoids;
 use crate::sdxl::unet::Unet;
@@ -132,8 +132,8 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
         Ok(())
     }
 
-    /// Runs the forward half: the prediction `[b, 4, h, w]`.
-    fn forward(&mut self, inputs: &Inputs<'_>, wanted: Wanted, rates: &[f32]) -> Result<Vec<f32>, Error> {
+    /// Has the forward half run, and its prediction fetched.
+    fn forward(&mut self, inputs: &Inputs<'_>, wanted: Wanted, rates: &[f32]) -> Result<(), Error> {
         let case = inputs.case;
         self.ready(case, wanted)?;
         let values = self.networks.values(rates);
@@ -147,24 +147,47 @@ impl<E: Executor, B: Backend> CudaEngine<E, B> {
         }
         executor.write(prepared, rates, &values)?;
         executor.run(prepared, Part::Forward)?;
-        let prediction = executor.read(prepared, prediction)?;
-        Ok(channels_first(&prediction, [case.batch, self.config.out_channels, case.height, case.width]))
+        executor.fetch(prepared, prediction)
     }
 
-    /// Runs the backward half from the gradient by the prediction: gradients by column, and by vector and text.
-    fn backward(&mut self, case: Case, wanted: Wanted, grad: &[f32]) -> Result<Found, Error> {
-        let grad = channels_last(grad, [case.batch, self.config.out_channels, case.height, case.width]);
+    /// Waits for the prediction: `[b, 4, h, w]`.
+    fn predicted(&mut self, case: Case, wanted: Wanted) -> Result<Vec<f32>, Error> {
         let (executor, prepared) = self.prepared(case, wanted)?;
         let program: &Program = (*prepared).borrow();
-        let (gradient, by_column, by_conditions) = (program.gradient, program.by_column, program.by_conditions);
-        let Some(gradient) = gradient else { return Ok(Found::default()) };
+        let prediction = program.prediction;
+        let prediction = executor.fetched(prepared, prediction)?;
+        Ok(channels_first(&prediction, self.shape(case)))
+    }
+
+    /// Has the backward half run after the forward half.
+    fn backward(&mut self, case: Case, wanted: Wanted, aim: &Aim) -> Result<(), Error> {
+        let target = channels_last(&aim.target, self.shape(case));
+        let (executor, prepared) = self.prepared(case, wanted)?;
+        let program: &Program = (*prepared).borrow();
+        let Some([of_target, of_slopes]) = program.loss else { return Ok(()) };
+        executor.write(prepared, of_target, &target)?;
+        executor.write(prepared, of_slopes, &aim.slopes)?;
+        executor.run(prepared, Part::Backward)
+    }
+
+    /// Waits for what the backward half finds: gradients by column, and by vector and text.
+    fn found(&mut self, case: Case, wanted: Wanted) -> Result<Found, Error> {
+        let (executor, prepared) = self.prepared(case, wanted)?;
+        let program: &Program = (*prepared).borrow();
+        if program.loss.is_none() {
+            return Ok(Found::default());
+        }
+        let (by_column, by_conditions) = (program.by_column, program.by_conditions);
         let stretches = program.stretches.clone();
-        executor.write(prepared, gradient, &grad)?;
-        executor.run(prepared, Part::Backward)?;
         let by_column = executor.read(prepared, by_column)?;
         let mut read = |buffer: Option<Buffer>| buffer.map(|buffer| executor.read(prepared, buffer)).transpose();
         let [by_vector, by_context] = by_conditions;
         Ok(Found { by_column, stretches, by_vector: read(by_vector)?, by_context: read(by_context)? })
+    }
+
+    /// Shape of a prediction, channels first.
+    fn shape(&self, case: Case) -> [usize; 4] {
+        [case.batch, self.config.out_channels, case.height, case.width]
     }
 
     fn prepared(&mut self, case: Case, wanted: Wanted) -> Result<(&mut E, &mut E::Prepared), Error> {
@@ -232,7 +255,8 @@ impl<E: Executor, B: Backend> GradientEngine for CudaEngine<E, B> {
         let text = self.around.encode_text(shown.prompts, rates)?;
         let inputs = self.inputs(shown, &text);
         let wanted = Wanted { rates: false, conditions: false, checkpointing: false, merging: self.merging };
-        Ok(self.forward(&inputs, wanted, rates)?)
+        self.forward(&inputs, wanted, rates)?;
+        Ok(self.predicted(inputs.case, wanted)?)
     }
 
     fn gradient(
@@ -249,9 +273,12 @@ impl<E: Executor, B: Backend> GradientEngine for CudaEngine<E, B> {
         let case = inputs.case;
         let pooled = held.encoded.pooled.len() / batch.timesteps.len().max(1);
         let wanted = self.wanted();
-        let prediction = self.forward(&inputs, wanted, rates)?;
+        self.forward(&inputs, wanted, rates)?;
+        // What the device waits for comes first; the rest is done while it computes.
+        self.backward(case, wanted, &aim(batch, options)?)?;
+        let prediction = self.predicted(case, wanted)?;
         let judged = judge(batch, options, &prediction)?;
-        let found = self.backward(case, wanted, &judged.grad)?;
+        let found = self.found(case, wanted)?;
         let mut grad = self.networks.pull(&found.stretches, &found.by_column);
         if wanted.conditions {
             let width = self.config.adm_channels;

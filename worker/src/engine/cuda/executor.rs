@@ -78,11 +78,26 @@ pub trait Executor: Send {
     /// [`Error::Device`].
     fn time(&mut self, prepared: &mut Self::Prepared, what: Timed<'_>) -> Result<f64, Error>;
 
+    /// Reads a buffer as it is once all before is done, without waiting for it.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    fn fetch(&mut self, prepared: &mut Self::Prepared, buffer: Buffer) -> Result<(), Error>;
+
+    /// Waits for what was fetched last of a buffer, but for nothing after it.
+    ///
+    /// # Errors
+    /// [`Error::Device`]; [`Error::NoPlan`] if it never was.
+    fn fetched(&mut self, prepared: &mut Self::Prepared, buffer: Buffer) -> Result<Vec<f32>, Error>;
+
     /// Reads a buffer once all before is done.
     ///
     /// # Errors
     /// [`Error::Device`].
-    fn read(&mut self, prepared: &mut Self::Prepared, buffer: Buffer) -> Result<Vec<f32>, Error>;
+    fn read(&mut self, prepared: &mut Self::Prepared, buffer: Buffer) -> Result<Vec<f32>, Error> {
+        self.fetch(prepared, buffer)?;
+        self.fetched(prepared, buffer)
+    }
 
     /// Waits until all is done.
     ///

@@ -1,7 +1,7 @@
 //! Memory of the device, in bytes.
 
 use super::{Element, Error, driver};
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice};
 use half::bf16;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -46,11 +46,33 @@ impl Memory {
         stream.memcpy_htod(bytes, &mut to).map_err(driver)
     }
 
-    pub(super) fn read(&self, stream: &Arc<CudaStream>, offset: usize, bytes: usize) -> Result<Vec<u8>, Error> {
-        let from = self.bytes.try_slice(offset..offset + bytes).ok_or(Error::NoPlan)?;
-        let read = stream.clone_dtoh(&from).map_err(driver)?;
-        stream.synchronize().map_err(driver)?;
-        Ok(read)
+    /// Has all of a staging area written, without waiting for it.
+    pub(super) fn write_staged(&mut self, stream: &Arc<CudaStream>, at: usize, from: &Staging) -> Result<(), Error> {
+        let mut to = self.bytes.try_slice_mut(at..at + from.0.len()).ok_or(Error::NoPlan)?;
+        stream.memcpy_htod(&from.0, &mut to).map_err(driver)
+    }
+
+    /// Has it filled, likewise.
+    pub(super) fn read_staged(&self, stream: &Arc<CudaStream>, at: usize, to: &mut Staging) -> Result<(), Error> {
+        let from = self.bytes.try_slice(at..at + to.0.len()).ok_or(Error::NoPlan)?;
+        stream.memcpy_dtoh(&from, &mut to.0).map_err(driver)
+    }
+}
+
+/// Memory of the host that the device reads and writes by itself.
+pub(super) struct Staging(PinnedHostSlice<u8>);
+
+impl Staging {
+    pub(super) fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self, Error> {
+        // SAFETY: the bytes are unset, and no number that they may be is wrong; all are written before any is read.
+        #[allow(unsafe_code)]
+        let slice = unsafe { context.alloc_pinned_with_flags(bytes, 0) };
+        Ok(Self(slice.map_err(driver)?))
+    }
+
+    /// Its bytes, once the device has done with them.
+    pub(super) fn free(&mut self) -> Result<&mut [u8], Error> {
+        self.0.as_mut_slice().map_err(driver)
     }
 }
 
@@ -60,6 +82,12 @@ const SHARE: usize = 1 << 14;
 /// Numbers as they lie on the device.
 pub(super) fn encode(values: &[f32], element: Element) -> Vec<u8> {
     let mut bytes = vec![0; values.len() * super::width(element)];
+    encode_into(&mut bytes, values, element);
+    bytes
+}
+
+/// The same, to where they shall be.
+pub(super) fn encode_into(bytes: &mut [u8], values: &[f32], element: Element) {
     match element {
         Element::Wide => {
             let places = bytes.as_chunks_mut().0.par_iter_mut().with_min_len(SHARE);
@@ -70,7 +98,6 @@ pub(super) fn encode(values: &[f32], element: Element) -> Vec<u8> {
             places.zip(values).for_each(|(to, x)| *to = bf16::from_f32(*x).to_le_bytes());
         }
     }
-    bytes
 }
 
 /// And back.

@@ -1,6 +1,6 @@
 //! Programs on the GPU: made ready once, captured as graphs, replayed.
 
-use super::memory::{decode, encode};
+use super::memory::{Staging, decode, encode_into};
 use super::{Gpu, driver, width};
 use crate::engine::cuda::Error;
 use crate::engine::cuda::executor::{Executor, Part, Timed};
@@ -8,10 +8,12 @@ use crate::engine::cuda::launch::{Address, Launch, Product, Step, Steps, lower};
 use crate::engine::cuda::parameters::{Parameter, ParameterId};
 use crate::engine::cuda::plan::{Buffer, Command, Lane, Program};
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
-use cudarc::driver::{CudaEvent, CudaGraph};
+use cudarc::driver::{CudaContext, CudaEvent, CudaGraph};
 use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Memory that is left to everything else when an arena is planned.
@@ -27,6 +29,8 @@ pub struct Ready {
     /// Bytes that the libraries work in.
     workspace: usize,
     halves: [Half; 2],
+    /// Of buffers that the host has written or read.
+    staging: HashMap<Buffer, Staging>,
 }
 
 /// How far one half of a program has come.
@@ -75,6 +79,13 @@ impl Ready {
             Step::Conv(_) | Step::Attention(_) => false,
         });
         if aside { self.program.lanes[at] } else { Lane::Main }
+    }
+
+    fn staging(&mut self, buffer: Buffer, bytes: usize, context: &Arc<CudaContext>) -> Result<&mut Staging, Error> {
+        match self.staging.entry(buffer) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(Staging::new(context, bytes)?)),
+        }
     }
 
     fn span(&self, buffer: Buffer) -> Result<(usize, usize), Error> {
@@ -253,7 +264,7 @@ impl Executor for Gpu {
             self.products.remember();
         }
         self.try_library(&steps)?;
-        Ok(Ready { program, steps, workspace, halves: Default::default() })
+        Ok(Ready { program, steps, workspace, halves: Default::default(), staging: HashMap::new() })
     }
 
     fn begin(&mut self, ready: &mut Ready) -> Result<(), Error> {
@@ -267,9 +278,9 @@ impl Executor for Gpu {
         if values.len() != info.count {
             return Err(Error::Sizes { what: format!("buffer {}", buffer.0), got: values.len(), want: info.count });
         }
-        let encoded = encode(values, info.element);
-        debug_assert_eq!(encoded.len(), bytes);
-        self.arena.write(&self.stream, offset, &encoded)
+        let staging = ready.staging(buffer, bytes, &self.context)?;
+        encode_into(staging.free()?, values, info.element);
+        self.arena.write_staged(&self.stream, offset, staging)
     }
 
     fn run(&mut self, ready: &mut Ready, part: Part) -> Result<(), Error> {
@@ -326,10 +337,15 @@ impl Executor for Gpu {
         Ok(times[TIMED / 2])
     }
 
-    fn read(&mut self, ready: &mut Ready, buffer: Buffer) -> Result<Vec<f32>, Error> {
+    fn fetch(&mut self, ready: &mut Ready, buffer: Buffer) -> Result<(), Error> {
         let (offset, bytes) = ready.span(buffer)?;
-        let read = self.arena.read(&self.stream, offset, bytes)?;
-        Ok(decode(&read, ready.program.buffers[buffer.0].element))
+        let staging = ready.staging(buffer, bytes, &self.context)?;
+        self.arena.read_staged(&self.stream, offset, staging)
+    }
+
+    fn fetched(&mut self, ready: &mut Ready, buffer: Buffer) -> Result<Vec<f32>, Error> {
+        let staging = ready.staging.get_mut(&buffer).ok_or(Error::NoPlan)?;
+        Ok(decode(staging.free()?, ready.program.buffers[buffer.0].element))
     }
 
     fn synchronize(&mut self) -> Result<(), Error> {

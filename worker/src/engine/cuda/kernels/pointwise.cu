@@ -142,6 +142,20 @@ extern "C" __global__ void add_few(Arguments a) {
     ((bf16 *)a.p[2])[i] = narrow(widen(((const bf16 *)a.p[0])[i]) + y);
 }
 
+// out = slope (prediction - target), the slope by sample. p: prediction target slopes out; n: count, numbers of a sample,
+// wide prediction out
+extern "C" __global__ void compare(Arguments a) {
+    long i = thread_index();
+    if (i >= a.n[0]) return;
+    float x = a.n[2] ? ((const float *)a.p[0])[i] : widen(((const bf16 *)a.p[0])[i]);
+    float y = ((const float *)a.p[2])[i / a.n[1]] * (x - ((const float *)a.p[1])[i]);
+    if (a.n[3]) {
+        ((float *)a.p[3])[i] = y;
+    } else {
+        ((bf16 *)a.p[3])[i] = narrow(y);
+    }
+}
+
 // out[rows, c] = e4m3 numbers times their row's scale, narrow; four a thread. p: packed out; n: rows c, c, where the
 // scales begin
 extern "C" __global__ void unpack(Arguments a) {

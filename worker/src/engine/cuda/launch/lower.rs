@@ -212,6 +212,14 @@ impl Lowering<'_> {
                 let pointers = vec![self.at(*x)?, self.at(*y)?, self.at(*out)?, bias];
                 self.elementwise("add_to_pixels", shape.channels, pointers, &numbers)
             }
+            I::Compare { prediction, target, slopes, out, shape } => {
+                let count = shape.count();
+                let numbers = [count, shape.places() * shape.channels, self.wide(*prediction), self.wide(*out)];
+                let pointers = [prediction, target, slopes, out].map(|buffer| self.at(*buffer));
+                let pointers = pointers.into_iter().collect::<Result<_, _>>()?;
+                // There are four channels, and few numbers.
+                self.launch("compare", [count.div_ceil(THREADS), 1, 1], THREADS, pointers, &numbers, Vec::new())
+            }
             I::SumPixels { g, out, shape } => {
                 let count = shape.batch * shape.channels;
                 let numbers = [count, shape.channels, shape.places(), self.wide(*g), self.wide(*out)];

@@ -151,8 +151,10 @@ pub enum Instruction {
     },
     /// `out[columns] = sum over the chunks of partial[chunks, columns]`, in their order.
     SumChunks { partial: Buffer, out: Buffer, chunks: usize, columns: usize },
-    /// The host reads the prediction and writes the loss's gradient by it.
-    Host { prediction: Buffer, gradient: Option<Buffer> },
+    /// The host reads the prediction, and writes its target, in its shape, and a slope for each sample.
+    Host { prediction: Buffer, loss: Option<[Buffer; 2]> },
+    /// `out = slopes[b] (prediction - target)`: the gradient of the loss by the prediction.
+    Compare { prediction: Buffer, target: Buffer, slopes: Buffer, out: Buffer, shape: Shape },
 }
 
 /// Sizes of an attention.
@@ -253,6 +255,7 @@ impl Instruction {
             I::ScaleColumns { h, rates, .. } => (vec![*h, *rates], None),
             I::RateGradient { h, gh, rates, .. } => (vec![*h, *gh, *rates], None),
             I::Host { prediction, .. } => (vec![*prediction], None),
+            I::Compare { prediction, target, slopes, .. } => (vec![*prediction, *target, *slopes], None),
         };
         fixed.into_iter().chain(optional).collect()
     }
@@ -274,6 +277,7 @@ impl Instruction {
             | I::SumPixels { out, .. }
             | I::Concat { out, .. }
             | I::Slice { out, .. }
+            | I::Compare { out, .. }
             | I::Upsample { out, .. }
             | I::UpsampleBackward { out, .. }
             | I::SumChunks { out, .. }
@@ -289,7 +293,7 @@ impl Instruction {
             }
             I::RateGradient { partial, out, .. } => std::iter::once(*partial).chain(*out).collect(),
             I::Merge { scaled, out, .. } => vec![*scaled, *out],
-            I::Host { gradient, .. } => gradient.iter().copied().collect(),
+            I::Host { loss, .. } => loss.iter().flatten().copied().collect(),
         }
     }
 }

@@ -40,8 +40,8 @@ pub struct Books {
     pub kept: usize,
 }
 
-/// A program. The host writes the inputs, runs the first part, reads the prediction, writes its gradient, runs the second
-/// part and reads the gradients.
+/// A program. The host writes the inputs, runs the first part, writes what the prediction is compared with, runs the second
+/// part and reads prediction and gradients.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// In the order of execution, the [`Instruction::Host`] between forward and backward included.
@@ -62,8 +62,8 @@ pub struct Program {
     pub rates: Buffer,
     /// `[b, h, w, 4]`.
     pub prediction: Buffer,
-    /// Where the host writes the gradient of the loss by the prediction.
-    pub gradient: Option<Buffer>,
+    /// Where the host writes the prediction's target and each sample's slope, both f32.
+    pub loss: Option<[Buffer; 2]>,
     /// Gradient by column of each rated layer.
     pub by_column: Buffer,
     /// Whose columns those are.
@@ -101,11 +101,15 @@ impl Program {
         }
         let prediction = planner.at(unet.prediction);
         let tracked = planner.is_tracked(unet.prediction);
-        let gradient = tracked.then(|| planner.buffer_of(planner.kind(unet.prediction)));
-        planner.emit(Instruction::Host { prediction, gradient });
+        let kind = planner.kind(unet.prediction);
+        let wide = [kind.shape.count(), kind.shape.batch];
+        let loss = tracked.then(|| wide.map(|count| planner.buffer(Element::Wide, count)));
+        planner.emit(Instruction::Host { prediction, loss });
         let mut by_conditions = [None; 2];
-        if let Some(gradient) = gradient {
-            planner.grads.insert(unet.prediction, gradient);
+        if let Some([target, slopes]) = loss {
+            let out = planner.buffer_of(kind);
+            planner.emit(Instruction::Compare { prediction, target, slopes, out, shape: kind.shape });
+            planner.grads.insert(unet.prediction, out);
             for segment in (0..=last).rev() {
                 // The first segment is the embeddings', which are small.
                 if wanted.checkpointing && segment > 0 {
@@ -146,7 +150,7 @@ impl Program {
             inputs,
             rates: rates_buffer,
             prediction,
-            gradient,
+            loss,
             by_column,
             stretches,
             by_conditions,

@@ -25,6 +25,7 @@ use std::time::Instant;
 pub struct Reference {
     parameters: HashMap<ParameterId, Vec<f32>>,
     arena: Vec<f32>,
+    fetched: HashMap<Buffer, Vec<f32>>,
     rounded: bool,
 }
 
@@ -165,8 +166,14 @@ impl Executor for Reference {
         Ok(begin.elapsed().as_secs_f64())
     }
 
-    fn read(&mut self, program: &mut Program, buffer: Buffer) -> Result<Vec<f32>, Error> {
-        self.get(program, buffer)
+    fn fetch(&mut self, program: &mut Program, buffer: Buffer) -> Result<(), Error> {
+        let values = self.get(program, buffer)?;
+        self.fetched.insert(buffer, values);
+        Ok(())
+    }
+
+    fn fetched(&mut self, _: &mut Program, buffer: Buffer) -> Result<Vec<f32>, Error> {
+        self.fetched.remove(&buffer).ok_or(Error::NoPlan)
     }
 
     fn synchronize(&mut self) -> Result<(), Error> {

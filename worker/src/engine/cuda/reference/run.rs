@@ -139,6 +139,11 @@ impl Reference {
                 vec![(*out, single(sums))]
             }
             I::Host { .. } => Vec::new(),
+            I::Compare { prediction, target, slopes, out, shape } => {
+                let (slopes, one) = (get(slopes)?, shape.places() * shape.channels);
+                let both = get(prediction)?.into_iter().zip(get(target)?).enumerate();
+                vec![(*out, both.map(|(i, (p, t))| slopes[i / one] * (p - t)).collect())]
+            }
         };
         written.into_iter().try_for_each(|(buffer, values)| self.put(program, buffer, values))
     }

@@ -61,8 +61,9 @@ pub(super) fn largest_errors(
     }
     let mut errors = Errors::new();
     for (at, instruction) in program.instructions.iter().enumerate() {
-        if let Instruction::Host { gradient: Some(gradient), .. } = instruction {
-            subject.write(&program, *gradient, &draw("gradient", *gradient));
+        if let Instruction::Host { loss: Some([target, slopes]), .. } = instruction {
+            subject.write(&program, *target, &draw("target", *target));
+            subject.write(&program, *slopes, &draw("slopes", *slopes));
         }
         for buffer in instruction.reads() {
             let values = subject.read(&program, buffer);

@@ -116,6 +116,7 @@ typedef void (*Kernel)(Arguments);
 static const std::map<std::string, Kernel> KERNELS = {
 #define K(name) {#name, name}
     K(add), K(cast), K(unpack), K(pointwise), K(pointwise_backward), K(geglu), K(geglu_backward), K(add_to_pixels), K(add_few),
+    K(compare),
     K(sum_pixels), K(concat), K(slice), K(upsample), K(upsample_backward), K(scale_columns), K(rate_gradient),
     K(sum_chunks), K(layer_norm), K(layer_norm_backward), K(group_sums), K(group_sums_backward), K(group_totals), K(group_norm),
     K(group_norm_backward), K(convolution), K(convolution_backward), K(attention), K(attention_by_keys), K(attention_by_queries),

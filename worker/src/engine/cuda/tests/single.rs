@@ -42,7 +42,7 @@ impl Trial {
             inputs: [Buffer(0); 4],
             rates: Buffer(0),
             prediction: Buffer(0),
-            gradient: None,
+            loss: None,
             by_column: Buffer(0),
             stretches: Vec::new(),
             by_conditions: [None; 2],
